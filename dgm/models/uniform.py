@@ -1,0 +1,38 @@
+"""Uniform distribution over all images: exactly log2(levels) bits per sub-pixel, the zero of the ladder."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dgm.config import Config
+from dgm.model_api import AutoregressiveModel, Fitted
+from dgm.types import Images, ImageSpec
+
+
+class UniformConfig(Config):
+    """The uniform distribution has no settings."""
+
+
+class Uniform(Fitted, AutoregressiveModel):
+    """P(image) = levels^-D."""
+
+    config_type = UniformConfig
+
+    def __init__(self, spec: ImageSpec, config: UniformConfig) -> None:
+        super().__init__(spec, config)
+        self.register_buffer("log_probability", torch.tensor(-math.log(spec.levels), dtype=torch.float64))
+
+    def start(self, images: Images, generator: torch.Generator) -> None:
+        return None
+
+    def log_prob(self, images: Images) -> Tensor:
+        return self.log_probability * self.spec.num_subpixels * torch.ones(len(images), device=images.device)
+
+    def log_pmf(self, images: Images) -> Tensor:
+        return self.log_probability.expand(*images.shape, self.spec.levels)
+
+    def num_parameters(self) -> int:
+        return 0

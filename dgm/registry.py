@@ -1,0 +1,69 @@
+"""The table of models: registry key = file name in dgm/models = key in params.yaml = item of dvc.yaml's matrix."""
+
+from __future__ import annotations
+
+import importlib
+
+from dgm.config import CommonConfig, Config, ConfigError, EvaluationConfig, Params, parse, suggestion
+from dgm.engine.settings import FitConfig, TrainingConfig
+from dgm.model_api import Fitted, Model
+from dgm.types import ImageSpec
+
+MODELS: dict[str, str] = {
+    "uniform": "dgm.models.uniform:Uniform",
+}
+
+
+def model_class(name: str) -> type[Model]:
+    """Raises: ConfigError if no such model is registered."""
+    if name not in MODELS:
+        raise ConfigError(f"unknown model {name!r}{suggestion(name, MODELS)}")
+    module, _, attribute = MODELS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def model_config(params: Params, name: str, profile: str) -> Config:
+    """models.<name>.<profile>.model, typed by the model."""
+    kind = model_class(name).config_type
+    return parse(kind, params.model_section(name, profile, "model"), f"models.{name}.{profile}.model")
+
+
+def training_config(params: Params, name: str, profile: str) -> TrainingConfig | FitConfig:
+    """models.<name>.<profile>.training, typed by how the model learns."""
+    kind = FitConfig if issubclass(model_class(name), Fitted) else TrainingConfig
+    return parse(kind, params.model_section(name, profile, "training"), f"models.{name}.{profile}.training")
+
+
+def evaluation_config(params: Params, name: str, profile: str) -> EvaluationConfig:
+    """models.<name>.<profile>.evaluation."""
+    values = params.model_section(name, profile, "evaluation")
+    return parse(EvaluationConfig, values, f"models.{name}.{profile}.evaluation")
+
+
+def build_model(params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
+    """An untrained model. Raises: ConfigError if its block is wrong or the architecture cannot take the image size."""
+    config = model_config(params, name, profile)
+    try:
+        return model_class(name)(spec, config)
+    except ValueError as error:
+        raise ConfigError(f"models.{name}.{profile}.model: {error}") from None
+
+
+def validate(params: Params, profile: str) -> CommonConfig:
+    """Checks everything that a run of this profile will read. Raises: ConfigError listing every problem."""
+    problems: list[str] = []
+    if duplicates := sorted({name for name in params.suite if params.suite.count(name) > 1}):
+        problems.append(f"suite: {', '.join(duplicates)} listed more than once")
+    for name in params.suite:
+        for check in (model_config, training_config, evaluation_config):
+            try:
+                check(params, name, profile)
+            except ConfigError as error:
+                if str(error) not in problems:
+                    problems.append(str(error))
+    for name in params.models:
+        if name not in MODELS:
+            problems.append(f"models.{name}: no such model{suggestion(name, MODELS)}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return params.common_config(profile)

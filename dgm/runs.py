@@ -1,0 +1,196 @@
+"""One run of one model in one profile: where its files are, what they hold, how they are written. No torch.
+
+reports/<profile>/   small text and pictures, in git
+runs/<profile>/<model>/   binaries, cached by DVC
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Every path of one (profile, model), relative to `root`."""
+
+    profile: str
+    model: str
+    root: Path = Path(".")
+
+    @property
+    def fingerprints(self) -> Path:
+        """Folder of code fingerprints; train.json, evaluate.json, sample.json, compress.json."""
+        return self.root / "fingerprints" / self.model
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "runs" / self.profile / self.model / "weights" / "weights.safetensors"
+
+    def nats(self, split: str) -> Path:
+        """Per-image nats of `split` (test or train), .npy float64 (N,), in the split's order."""
+        return self.root / "runs" / self.profile / self.model / "nats" / f"nats_{split}.npy"
+
+    @property
+    def compressed(self) -> Path:
+        return self.root / "runs" / self.profile / self.model / "compressed" / "test_images.dgm"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "reports" / self.profile
+
+    @property
+    def metrics(self) -> Path:
+        return self.report / "metrics" / f"{self.model}.json"
+
+    @property
+    def curve(self) -> Path:
+        return self.report / "curves" / f"{self.model}.csv"
+
+    @property
+    def provenance(self) -> Path:
+        return self.report / "provenance" / f"{self.model}.json"
+
+    @property
+    def samples(self) -> Path:
+        return self.report / "samples" / f"{self.model}.png"
+
+    @property
+    def compression(self) -> Path:
+        return self.report / "compression" / f"{self.model}.json"
+
+
+CURVE_COLUMNS = (
+    "step",
+    "images_seen",
+    "learning_rate",
+    "train_bits_per_subpixel",
+    "validation_bits_per_subpixel",
+)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """metrics/<model>.json: what evaluation found. Deterministic: no time, no date, no machine.
+
+    The unit of every *_bits_per_subpixel is bits per sub-pixel; smaller is better. `method` is exact, dequantized,
+    elbo or importance-weighted (K), and names how `test_bits_per_subpixel` was reached. Errors are one standard error: of the
+    mean over images (standard), and of the mean over noise draws (monte_carlo; None for exact models).
+    """
+
+    model: str
+    profile: str
+    method: str
+    kind: str
+    test_bits_per_subpixel: float
+    test_standard_error: float
+    test_monte_carlo_error: float | None
+    train_bits_per_subpixel: float
+    train_standard_error: float
+    elbo_test_bits_per_subpixel: float | None
+    terms_bits_per_subpixel: dict[str, float]
+    num_test_images: int
+    num_train_images: int
+    num_draws: int
+    num_parameters: int
+    code_and_params_key: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """provenance/<model>.json: who trained the weights, where and how long. Differs between machines and days."""
+
+    model: str
+    profile: str
+    device: str
+    train_seconds: float
+    images_seen: int
+    num_steps: int
+    mlflow_run_id: str | None
+    git_commit: str | None
+    git_is_dirty: bool | None
+    finished_at: str
+    packages: dict[str, str]
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Compression:
+    """compression/<model>.json: what the entropy coder really wrote. None where the model has no conditionals."""
+
+    model: str
+    profile: str
+    compressed_bits_per_subpixel: float | None
+    claimed_bits_per_subpixel: float | None
+    num_images: int
+    file_bytes: int | None
+    is_lossless: bool | None
+    reason: str
+
+
+Record = TypeVar("Record", Metrics, Provenance, Compression)
+
+
+def write_record(path: Path, record: Metrics | Provenance | Compression) -> None:
+    """Writes a record as JSON, whole or not at all."""
+    write_text(path, json.dumps(asdict(record), indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def read_record(path: Path, kind: type[Record]) -> Record | None:
+    """The record, or None if the file is absent. Raises: ValueError naming a file that is no such record."""
+    if not path.exists():
+        return None
+    try:
+        return kind(**json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{path}: not a {kind.__name__} record ({error}); delete it and run `dvc repro`") from None
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` whole, or not at all.
+
+    Raises: OSError naming the path (disk full, folder read-only); the temporary file is removed.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: make the folder writable", str(path)) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # noqa: S103 - mkstemp makes it private, results are for everyone to read
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, f"{error.strerror}: nothing was written", str(path)) from None
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """A .npy file, readable with numpy.load(path, allow_pickle=False)."""
+    with atomic_file(path) as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def key_of(*parts: Mapping[str, Any] | str) -> str:
+    """Sixteen hex digits that change with any part: names scratch checkpoints and marks metrics as current."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,16 @@
+"""The only source of randomness: a generator that is a function of a seed and a position, never of history."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def derived_seed(seed: int, *position: int) -> int:
+    """A 63-bit seed that depends on every argument (numpy's SeedSequence does the mixing)."""
+    return int(np.random.SeedSequence([seed, *position]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def generator_for(seed: int, *position: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A fresh generator for one position, e.g. (step,) in training or (draw, first image) in evaluation."""
+    return torch.Generator(device).manual_seed(derived_seed(seed, *position))
