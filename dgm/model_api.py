@@ -8,7 +8,8 @@ DensityModel           log_density + dequantization -> "dequantized"
 BoundModel             bound_terms                  -> "elbo"
 LatentVariableModel    log_weights, K samples       -> "importance-weighted (K)"
 
-How a model learns is independent of that: GradientTrained (the engine's loop) or Fitted (closed form, EM).
+How a model learns is independent of that: GradientTrained (the engine's loop) or Fitted (closed form, EM). The two
+Trained... classes join the most frequent pairs; bound models write their own objective (free bits and the like).
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Conditionals(ABC):
         """Fixes the next sub-pixel. Shapes: values (N,) int64 in [0, levels)."""
 
 
-class AutoregressiveModel(Model, GradientTrained):
+class AutoregressiveModel(Model):
     """A product of conditionals over sub-pixels in `order`. The likelihood is exact."""
 
     @abstractmethod
@@ -156,10 +157,6 @@ class AutoregressiveModel(Model, GradientTrained):
         """The incremental form. Models override it with cached activations."""
         return RecomputedConditionals(self, num_images)
 
-    def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
-        nats = self.log_prob(images)
-        return Objective(loss=-nats, nats=nats)
-
     def log_likelihood(self, images: Images, generator: torch.Generator) -> LogLikelihood:
         self.check_images(images)
         return LogLikelihood(self.log_prob(images).double(), EXACT)
@@ -170,6 +167,14 @@ class AutoregressiveModel(Model, GradientTrained):
             num_images, self.spec.num_subpixels, generator=generator, device=generator.device, dtype=torch.float64
         )
         return sample_ancestrally(self, self.conditionals(num_images), uniforms.to(self.device), temperature)
+
+
+class TrainedAutoregressiveModel(GradientTrained, AutoregressiveModel):
+    """Maximum likelihood by gradient: minimises -log P(image)."""
+
+    def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
+        nats = self.log_prob(images)
+        return Objective(loss=-nats, nats=nats.detach())
 
 
 def sample_ancestrally(
@@ -233,6 +238,14 @@ class DensityModel(Model):
     @torch.no_grad()
     def sample(self, num_images: int, generator: torch.Generator, temperature: float = 1.0) -> Images:
         return quantize(self.sample_density(num_images, generator, temperature), self.spec)
+
+
+class TrainedDensityModel(GradientTrained, DensityModel):
+    """Maximum likelihood by gradient on dequantized images, fresh noise at every step."""
+
+    def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
+        nats = self.log_density(dequantize(images, generator))
+        return Objective(loss=-nats, nats=nats.detach())
 
 
 class BoundModel(Model):
