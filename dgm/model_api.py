@@ -61,6 +61,7 @@ class Model(nn.Module, ABC):
     """A distribution over uint8 images of one ImageSpec. Every learned number is a parameter or a buffer."""
 
     config_type: ClassVar[type[Config]]
+    hot_method: ClassVar[str] = ""  # takes tensors only (no generator), so that it can be compiled
 
     def __init__(self, spec: ImageSpec, config: Any) -> None:
         super().__init__()
@@ -74,6 +75,11 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def sample(self, num_images: int, generator: torch.Generator, temperature: float = 1.0) -> Images:
         """Images drawn from the model. Shapes: () -> uint8 (N, C, H, W). Temperature 1 is the model itself."""
+
+    def compile_hot_method(self) -> None:
+        """Replaces the method that does the work by its compiled form (torch.compile)."""
+        if self.hot_method:
+            setattr(self, self.hot_method, torch.compile(getattr(self, self.hot_method)))
 
     def num_parameters(self) -> int:
         """Number of free parameters. Fitted models override it: their parameters are buffers."""
@@ -139,6 +145,8 @@ class Conditionals(ABC):
 
 class AutoregressiveModel(Model):
     """A product of conditionals over sub-pixels in `order`. The likelihood is exact."""
+
+    hot_method = "log_prob"
 
     @abstractmethod
     def log_prob(self, images: Images) -> Tensor:
@@ -222,6 +230,8 @@ class RecomputedConditionals(Conditionals):
 
 class DensityModel(Model):
     """A density over grey-level units, scored through uniform dequantization."""
+
+    hot_method = "log_density"
 
     @abstractmethod
     def log_density(self, x: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 import torch
 
@@ -14,3 +16,20 @@ def derived_seed(seed: int, *position: int) -> int:
 def generator_for(seed: int, *position: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator for one position, e.g. (step,) in training or (draw, first image) in evaluation."""
     return torch.Generator(device).manual_seed(derived_seed(seed, *position))
+
+
+class Stream(IntEnum):
+    """First position of every derived seed: uses that must not share their noise."""
+
+    CONSTRUCTION = 0
+    PREPARATION = 1
+    STEP = 2
+    VALIDATION = 3
+    EVALUATION = 4
+    SAMPLING = 5
+    COMPLETION = 6
+
+
+def seed_global(seed: int, *position: int) -> None:
+    """Makes torch's global generator (parameter initialisation, nn.Dropout) a function of seed and position too."""
+    torch.manual_seed(derived_seed(seed, *position))

@@ -1,0 +1,108 @@
+"""AdamW from torch, and Muon for every weight that acts as a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from dgm.engine.settings import TrainingConfig
+
+ADAMW_EPSILON = 1e-8
+MUON_MOMENTUM = 0.95
+
+
+def orthogonalize(update: Tensor, num_iterations: int = 5) -> Tensor:
+    """The nearest (semi-)orthogonal matrix, roughly: singular values end in about [0.7, 1.2].
+
+    Newton-Schulz iteration with a quintic polynomial. Shapes: (rows, columns) unchanged.
+    Source: Jordan et al. (2024), "Muon: an optimizer for hidden layers", coefficients from there.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = update.bfloat16() if update.is_cuda else update.float()
+    if is_tall := x.shape[0] > x.shape[1]:
+        x = x.T
+    x = x / (x.norm() + 1e-7)
+    for _ in range(num_iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.T if is_tall else x).to(update.dtype)
+
+
+class Muon(Optimizer):
+    """Momentum, orthogonalized; convolution kernels count as (out, in * taps) matrices.
+
+    The step is scaled to the root mean square of an AdamW step, so that learning rates carry over.
+    Source: Liu et al. (2025), arXiv 2502.16982, equation 4.
+    Differs: torch.optim.Muon (2.13) refuses parameters that are not 2-D.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float) -> None:
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum: Tensor = state["momentum"]
+                momentum.lerp_(parameter.grad, 1 - MUON_MOMENTUM)
+                direction = parameter.grad.lerp(momentum, MUON_MOMENTUM).flatten(1)
+                scale = 0.2 * max(direction.shape) ** 0.5
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(orthogonalize(direction).view_as(parameter), alpha=-group["lr"] * scale)
+
+
+def make_optimizers(model: nn.Module, config: TrainingConfig) -> list[Optimizer]:
+    """AdamW for all, or Muon for hidden matrices and AdamW for the rest (head, embeddings, biases, gains).
+
+    A parameter belongs to the rest if it has fewer than two axes of size over 1, or if a part of its name starts with
+    `head` or `embedding`. Weight decay acts on matrices only.
+    """
+    matrices: list[Tensor] = []
+    vectors: list[Tensor] = []
+    hidden: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        is_matrix = parameter.ndim >= 2 and parameter.shape[0] > 1 and parameter[0].numel() > 1
+        is_outer = any(part.startswith(("head", "embedding")) for part in name.split("."))
+        if is_matrix and not is_outer and config.optimizer == "muon":
+            hidden.append(parameter)
+        else:
+            (matrices if is_matrix else vectors).append(parameter)
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    is_fused = any(parameter.is_cuda for parameter in model.parameters())
+    optimizers: list[Optimizer] = []
+    if matrices or vectors:
+        optimizers.append(
+            AdamW(
+                [group for group in groups if group["params"]],
+                lr=config.learning_rate,
+                betas=(config.beta1, config.beta2),
+                eps=ADAMW_EPSILON,
+                fused=is_fused,
+                foreach=not is_fused,
+            )
+        )
+    if hidden:
+        optimizers.append(Muon(hidden, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
+    """Scales every group's learning rate to `factor` of its peak."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
