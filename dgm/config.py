@@ -14,12 +14,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from dgm.runs import StageError
+
 PARAMS_FILE = Path("params.yaml")
 PROFILES = ("smoke", "cpu", "gpu")
 SECTIONS = ("model", "training", "evaluation")
 
 
-class ConfigError(ValueError):
+class ConfigError(StageError, ValueError):
     """One line (or one a problem) that names the key, what is wrong and the remedy."""
 
 

@@ -19,6 +19,10 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 
 
+class StageError(RuntimeError):
+    """An expected failure: its text names what is wrong, where, and the remedy. Stages print it without a traceback."""
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """Every path of one (profile, model), relative to `root`."""
