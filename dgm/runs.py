@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -180,13 +180,21 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
-            raise OSError(error.errno, f"{error.strerror}: nothing was written", str(path)) from None
+            reason = error.strerror or str(error)  # numpy's own errors on a full disk carry no errno
+            raise OSError(error.errno, f"{reason}: nothing was written", str(path)) from None
         raise
 
 
 def write_text(path: Path, text: str) -> None:
     with atomic_file(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[float | None]]) -> None:
+    """A CSV file; None is an empty field. Numbers are written so that they read back bit-identical."""
+    lines = [",".join(columns)]
+    lines.extend(",".join("" if value is None else repr(value) for value in row) for row in rows)
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
