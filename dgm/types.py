@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     Images: TypeAlias = Annotated[Tensor, "uint8 (N, C, H, W)"]
     NatsPerImage: TypeAlias = Annotated[Tensor, "float64 (N,), natural logarithm, larger is better"]
+else:  # names for annotations only: this file stays importable without torch
+    Images = NatsPerImage = Any
 
 
 @dataclass(frozen=True)
