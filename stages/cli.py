@@ -1,13 +1,40 @@
-"""How every stage ends: an expected failure is one clear line and exit code 1, not a traceback."""
+"""How every stage begins and ends: its arguments, its device, and one clear line instead of a traceback."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
-from dgm.config import ConfigError
+import torch
+
+from dgm.config import PROFILES, ConfigError, RunConfig
 from dgm.runs import StageError
+
+DATA = Path("data")
+PAUSED = 75  # exit code of a training that stopped at its session's limit: the same command goes on
+
+
+def parse_arguments(description: str | None, can_pause: bool = False) -> argparse.Namespace:
+    """--model, --profile and, for training, --stop-after-seconds."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--model", required=True, help="a name from the registry, e.g. pixelcnn_pp")
+    parser.add_argument("--profile", required=True, choices=PROFILES)
+    if can_pause:
+        parser.add_argument("--stop-after-seconds", type=float, help="pause, with a checkpoint, after this long")
+    return parser.parse_args()
+
+
+def prepare_device(config: RunConfig) -> torch.device:
+    """The device of params.yaml, with its threads. Raises: StageError if there is no GPU where one is asked for."""
+    torch.set_num_threads(config.threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise StageError("device is cuda in params.yaml, but torch sees no GPU; set common.<profile>.run.device to cpu")
+    return torch.device(config.device)
 
 
 def run_stage(main: Callable[[], None]) -> NoReturn:

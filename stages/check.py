@@ -1,0 +1,19 @@
+"""Checks params.yaml against every model before anything is trained, and fingerprints the code of each stage."""
+
+from __future__ import annotations
+
+from dgm.config import load_params
+from dgm.fingerprints import write_fingerprints
+from dgm.registry import MODELS, validate
+from stages.cli import run_stage
+
+
+def main() -> None:
+    params = load_params()
+    validate(params, params.profile)
+    write_fingerprints(list(MODELS))
+    print(f"params.yaml is sound: {len(params.suite)} models in profile {params.profile}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

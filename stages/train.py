@@ -1,0 +1,65 @@
+"""Trains (or fits) one model in one profile and writes its weights, its curve and its provenance.
+
+A run that is stopped, by --stop-after-seconds or by force, goes on where it was when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from dgm.config import load_params
+from dgm.data.arrays import load_arrays
+from dgm.data.splits import make_splits
+from dgm.engine.fit import fit
+from dgm.engine.loop import Trainer
+from dgm.engine.settings import FitConfig
+from dgm.fingerprints import training_key
+from dgm.registry import build_model, evaluation_config, training_config
+from dgm.runs import CURVE_COLUMNS, RunFiles, write_record, write_table
+from dgm.seeds import Stream, seed_global
+from dgm.tracking.mlflow_store import open_run
+from dgm.tracking.provenance import make_provenance
+from dgm.tracking.scratch import Scratch
+from dgm.types import CIFAR10
+from dgm.weights import save_weights
+from stages.cli import DATA, PAUSED, parse_arguments, prepare_device, run_stage
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__, can_pause=True)
+    name, profile = arguments.model, arguments.profile
+    params = load_params()
+    common = params.common_config(profile).run
+    training, scoring = training_config(params, name, profile), evaluation_config(params, name, profile)
+    device = prepare_device(common)
+    files, key = RunFiles(profile, name), training_key(params, name, profile)
+    seed_global(common.seed, Stream.CONSTRUCTION)
+    model = build_model(params, name, profile, CIFAR10).to(device)
+    splits = make_splits(load_arrays(DATA), common.num_training_images)
+    images = torch.from_numpy(splits.train.copy()).to(device)
+    with Scratch(profile, name, key) as scratch:
+        saved = scratch.load()
+        with open_run(profile, name, key, saved["run"] if saved else None, "train") as run:
+            run.log_params({"model": params.models[name][profile], "common": common.model_dump()})
+            if isinstance(training, FitConfig):
+                result = fit(model, images, training, common.seed, scratch, run, arguments.stop_after_seconds)
+            else:
+                held_out = torch.from_numpy(splits.validation.copy()).to(device)
+                trainer = Trainer(
+                    model, images, held_out, training, common.seed, scratch, run, scoring.batch_size
+                )
+                result = trainer.run(arguments.stop_after_seconds)
+            if not result.is_finished:
+                run.finish("RUNNING")
+                print(f"paused at step {result.num_steps}; the same command goes on from there")
+                raise SystemExit(PAUSED)
+            save_weights(files.weights, result.state)
+            write_table(files.curve, CURVE_COLUMNS, result.rows)
+            write_record(files.provenance, make_provenance(name, profile, common.device, result, run.run_id))
+            run.log_metrics({"train_seconds": result.seconds, "images_seen": result.images_seen}, result.num_steps)
+            run.log_artifact(files.curve, None)
+        scratch.clear()
+
+
+if __name__ == "__main__":
+    run_stage(main)
