@@ -1,0 +1,111 @@
+"""The scans against a plain loop over pixels, their gradients, and what each position can see."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from dgm.nets.lstm_scan import ScanPattern, diagonal_pattern, row_pattern, scan
+
+PATTERNS = {
+    "row": row_pattern(3, 4),
+    "diagonal": diagonal_pattern(3, 4),
+    "spatial": diagonal_pattern(4, 3, carried=2, is_product_squashed=True),
+    "row, one column": row_pattern(3, 1),
+    "diagonal, one column": diagonal_pattern(3, 1),
+    "diagonal, one row": diagonal_pattern(1, 3),
+}
+
+
+def scan_by_pixel(gates: Tensor, weight: Tensor, pattern: ScanPattern, start_h: Tensor, start_c: Tensor) -> Tensor:
+    """The oracle: one position, one group at a time, in raster order."""
+    groups, _, num_images, features = gates.shape
+    width = features // pattern.num_gates
+    zero = gates.new_zeros(num_images, width)
+    result = []
+    for group in range(groups):
+        h: dict[tuple[int, int], Tensor] = {}
+        c: dict[tuple[int, int], Tensor] = {}
+        for column in range(pattern.width):
+            h[-1, column], c[-1, column] = zero + start_h[group], zero + start_c[group]
+        for row in range(pattern.height):
+            for column in range(pattern.width):
+                places = [(row + down, column + right) for down, right in pattern.context]
+                context = torch.cat([h.get(place, zero) for place in places], dim=-1)
+                pre = gates[group, row * pattern.width + column] + context @ weight[group]
+                gate_in, gate_out, *forget, candidate = pre.split(width, dim=-1)
+                cell = gate_in.sigmoid() * candidate.tanh()
+                for gate, place in zip(forget, places, strict=False):
+                    cell = cell + gate.sigmoid() * c.get(place, zero)
+                c[row, column] = cell
+                out = gate_out.sigmoid()
+                h[row, column] = (out * cell).tanh() if pattern.is_product_squashed else out * cell.tanh()
+        result.append(torch.stack([h[r, q] for r in range(pattern.height) for q in range(pattern.width)]))
+    return torch.stack(result)
+
+
+def inputs_of(pattern: ScanPattern, groups: int = 2, num_images: int = 2, width: int = 2) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    features = pattern.num_gates * width
+    shapes = [
+        (groups, pattern.height * pattern.width, num_images, features),
+        (groups, len(pattern.context) * width, features),
+        (groups, width),
+        (groups, width),
+    ]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_scan_equals_the_loop_over_pixels(name: str) -> None:
+    pattern = PATTERNS[name]
+    gates, weight, start_h, start_c = inputs_of(pattern)
+    expected = scan_by_pixel(gates, weight, pattern, start_h, start_c)
+    torch.testing.assert_close(scan(gates, weight, pattern, start_h, start_c), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_gradients_equal_those_of_the_loop_over_pixels(name: str) -> None:
+    pattern = PATTERNS[name]
+    inputs = inputs_of(pattern)
+    gates, weight, start_h, start_c = inputs
+    upstream = torch.randn(scan(gates, weight, pattern, start_h, start_c).shape, dtype=torch.float64)
+    outputs = scan_by_pixel(gates, weight, pattern, start_h, start_c)
+    expected = torch.autograd.grad(outputs, inputs, upstream, materialize_grads=True)
+    computed = torch.autograd.grad(scan(gates, weight, pattern, start_h, start_c), inputs, upstream)
+    for ours, theirs in zip(computed, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        # the row LSTM sees a triangle above, three cells wide one row up; the diagonal sees all above and to the left
+        ("row", {(0, 0), (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3), (2, 2)}),
+        ("diagonal", {(r, q) for r in range(3) for q in range(3)}),
+    ],
+)
+def test_receptive_field_of_one_position(name: str, seen: set[tuple[int, int]]) -> None:
+    pattern = PATTERNS[name]
+    gates, weight, start_h, start_c = inputs_of(pattern, groups=1)
+    out = scan(gates.abs(), weight.abs(), pattern, start_h, start_c)
+    (gradient,) = torch.autograd.grad(out[0, 2 * pattern.width + 2].sum(), gates)
+    nonzero = gradient[0].abs().sum(dim=(1, 2)).nonzero().flatten().tolist()
+    assert {divmod(position, pattern.width) for position in nonzero} == seen
+
+
+def test_images_do_not_mix() -> None:
+    pattern = PATTERNS["diagonal"]
+    gates, weight, start_h, start_c = inputs_of(pattern)
+    alone = scan(gates[:, :, 1:], weight, pattern, start_h, start_c)
+    torch.testing.assert_close(alone, scan(gates, weight, pattern, start_h, start_c)[:, :, 1:])
+
+
+def test_half_precision_gates_keep_the_cell_in_float32() -> None:
+    pattern = row_pattern(32, 4)
+    gates, weight, start_h, start_c = (t.detach().float() for t in inputs_of(pattern))
+    exact = scan(gates, weight * 0.1, pattern, start_h, start_c)
+    half = scan(gates.bfloat16(), weight * 0.1, pattern, start_h, start_c)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, rtol=0, atol=0.05)
