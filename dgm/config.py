@@ -18,7 +18,6 @@ from dgm.runs import StageError
 
 PARAMS_FILE = Path("params.yaml")
 PROFILES = ("smoke", "cpu", "gpu")
-SECTIONS = ("model", "training", "evaluation")
 
 
 class ConfigError(StageError, ValueError):
@@ -56,7 +55,7 @@ class SamplingConfig(Config):
 
 
 class CompressionConfig(Config):
-    """common.<profile>.compression: how many test images are written to the compressed file and read back."""
+    """models.<model>.<profile>.compression: how many test images are compressed to a file and read back."""
 
     num_images: int = Field(gt=0, le=10000)
 
@@ -67,7 +66,6 @@ class CommonConfig(Config):
     run: RunConfig
     evaluation: CommonEvaluationConfig
     sampling: SamplingConfig
-    compression: CompressionConfig
 
 
 class EvaluationConfig(Config):

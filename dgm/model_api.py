@@ -186,18 +186,24 @@ class TrainedAutoregressiveModel(GradientTrained, AutoregressiveModel):
 
 
 def sample_ancestrally(
-    model: AutoregressiveModel, conditionals: Conditionals, uniforms: Tensor, temperature: float
+    model: AutoregressiveModel,
+    conditionals: Conditionals,
+    uniforms: Tensor,
+    temperature: float,
+    given: Tensor | None = None,
 ) -> Images:
     """Draws sub-pixel after sub-pixel by inverting each conditional's distribution function at `uniforms`.
 
-    Shapes: uniforms (N, D) in [0, 1), in the model's order -> uint8 (N, C, H, W).
+    Shapes: uniforms (N, D) in [0, 1), position t of the order in column t -> uint8 (N, C, H, W).
+    given: int64 (N, D), flat over (C, H, W): values that are fixed, -1 where a value is to be drawn.
     """
-    flat = torch.zeros(uniforms.shape, dtype=torch.uint8, device=uniforms.device)
+    flat = torch.full(uniforms.shape, -1, device=uniforms.device) if given is None else given.to(uniforms.device)
     for t, index in enumerate(model.order().tolist()):
-        values = invert_distribution(conditionals.log_pmf(), uniforms[:, t], temperature)
-        flat[:, index] = values.to(torch.uint8)
+        drawn = invert_distribution(conditionals.log_pmf(), uniforms[:, t], temperature)
+        values = torch.where(flat[:, index] < 0, drawn, flat[:, index])
+        flat[:, index] = values
         conditionals.push(values)
-    return flat.view(-1, *model.spec.shape)
+    return flat.to(torch.uint8).view(-1, *model.spec.shape)
 
 
 def invert_distribution(log_pmf: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Tensor:

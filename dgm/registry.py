@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from dgm.config import CommonConfig, Config, ConfigError, EvaluationConfig, Params, parse, suggestion
+from dgm.config import CommonConfig, CompressionConfig, Config, ConfigError, EvaluationConfig, Params, parse, suggestion
 from dgm.engine.settings import FitConfig, TrainingConfig
 from dgm.model_api import Fitted, Model
 from dgm.types import ImageSpec
@@ -40,6 +40,12 @@ def evaluation_config(params: Params, name: str, profile: str) -> EvaluationConf
     return parse(EvaluationConfig, values, f"models.{name}.{profile}.evaluation")
 
 
+def compression_config(params: Params, name: str, profile: str) -> CompressionConfig:
+    """models.<name>.<profile>.compression."""
+    values = params.model_section(name, profile, "compression")
+    return parse(CompressionConfig, values, f"models.{name}.{profile}.compression")
+
+
 def build_model(params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
     """An untrained model. Raises: ConfigError if its block is wrong or the architecture cannot take the image size."""
     config = model_config(params, name, profile)
@@ -55,7 +61,7 @@ def validate(params: Params, profile: str) -> CommonConfig:
     if duplicates := sorted({name for name in params.suite if params.suite.count(name) > 1}):
         problems.append(f"suite: {', '.join(duplicates)} listed more than once")
     for name in params.suite:
-        for check in (model_config, training_config, evaluation_config):
+        for check in (model_config, training_config, evaluation_config, compression_config):
             try:
                 check(params, name, profile)
             except ConfigError as error:

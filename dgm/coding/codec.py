@@ -1,0 +1,76 @@
+"""An entropy coder driven by a model: its file length proves the likelihood, its decoder proves the causality.
+
+Encoder and decoder ask the same `Conditionals` object for the same probabilities in the same batch, so that float
+noise cannot part them; what differs between machines is caught by the checksum of the pixels, never returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from constriction.stream.model import Categorical  # type: ignore[import-not-found]
+from constriction.stream.queue import RangeDecoder, RangeEncoder  # type: ignore[import-not-found]
+from torch import Tensor
+
+from dgm.coding.container import Compressed, checksum
+from dgm.model_api import AutoregressiveModel
+from dgm.runs import StageError
+from dgm.types import Images
+
+Track = Callable[[Iterable[int]], Iterable[int]]
+
+
+def identity_of(model: AutoregressiveModel, name: str, code: str) -> int:
+    """64 bits over the model's name, image size, weights and code: a file is only read by what wrote it."""
+    parts = [name.encode(), repr(model.spec).encode(), code.encode()]
+    for key, tensor in sorted(model.state_dict().items()):
+        parts += [key.encode(), str(tensor.dtype).encode(), tensor.detach().cpu().contiguous().numpy().tobytes()]
+    return checksum(*parts)
+
+
+@torch.no_grad()
+def compress(model: AutoregressiveModel, images: Images, identity: int, track: Track = iter) -> Compressed:
+    """The images as one range-coded stream, sub-pixel after sub-pixel in the model's order. Lossless."""
+    model.check_images(images)
+    model.eval()
+    flat = images.flatten(1).long().to(model.device)
+    conditionals, encoder, family = model.conditionals(len(images)), RangeEncoder(), Categorical(perfect=False)
+    for index in track(model.order().tolist()):
+        symbols = flat[:, index]
+        encoder.encode(symbols.cpu().numpy().astype(np.int32), family, _probabilities(conditionals.log_pmf()))
+        conditionals.push(symbols)
+    return Compressed(len(images), identity, _pixels_checksum(images), encoder.get_compressed())
+
+
+@torch.no_grad()
+def decompress(model: AutoregressiveModel, compressed: Compressed, track: Track = iter) -> Images:
+    """The images, from the words and the weights alone. Shapes: -> uint8 (N, C, H, W).
+
+    Raises: StageError if they are not the images that were compressed; wrong pixels are never returned.
+    """
+    model.eval()
+    flat = torch.zeros(compressed.num_images, model.spec.num_subpixels, dtype=torch.uint8)
+    conditionals = model.conditionals(compressed.num_images)
+    decoder, family = RangeDecoder(compressed.words), Categorical(perfect=False)
+    for index in track(model.order().tolist()):
+        symbols = torch.from_numpy(decoder.decode(family, _probabilities(conditionals.log_pmf())).astype(np.int64))
+        flat[:, index] = symbols.to(torch.uint8)
+        conditionals.push(symbols.to(model.device))
+    images = flat.view(-1, *model.spec.shape)
+    if _pixels_checksum(images) != compressed.pixels_checksum:
+        raise StageError(
+            "the decoded pixels are not those that were compressed: the model is not causal, or this machine computes "
+            "its probabilities differently from the one that compressed; decompress there"
+        )
+    return images
+
+
+def _probabilities(log_pmf: Tensor) -> np.ndarray:
+    """Shapes: (N, levels) -> float32 (N, levels)."""
+    return torch.softmax(log_pmf.double(), dim=-1).float().cpu().numpy()
+
+
+def _pixels_checksum(images: Images) -> int:
+    return checksum(images.cpu().contiguous().numpy().tobytes())

@@ -1,0 +1,43 @@
+"""Samples and completions of one model as one picture."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dgm.runs import atomic_file
+
+SCALE = 3  # screen pixels an image pixel
+GAP = 2  # image pixels between tiles
+
+
+def tile(images: np.ndarray, num_columns: int) -> np.ndarray:
+    """Images in rows on white. Shapes: uint8 (N, C, H, W) -> uint8 (height, width, 3)."""
+    count, _, height, width = images.shape
+    num_rows = math.ceil(count / num_columns)
+    canvas = np.full((num_rows * (height + GAP) + GAP, num_columns * (width + GAP) + GAP, 3), 255, dtype=np.uint8)
+    for index, image in enumerate(images):
+        top = GAP + (index // num_columns) * (height + GAP)
+        left = GAP + (index % num_columns) * (width + GAP)
+        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return canvas
+
+
+def save_picture(path: Path, samples: np.ndarray, originals: np.ndarray, completions: np.ndarray) -> None:
+    """A PNG: the samples; below a wider gap, if there are any, each original above its completion.
+
+    Shapes: uint8 (N, C, H, W) each; originals and completions alike, possibly N = 0.
+    """
+    num_columns = max(8, len(originals))
+    parts = [tile(samples, num_columns)]
+    if len(originals):
+        padded = np.full((2 * num_columns, *originals.shape[1:]), 255, dtype=np.uint8)
+        padded[: len(originals)], padded[num_columns : num_columns + len(originals)] = originals, completions
+        parts += [np.full((4 * GAP, parts[0].shape[1], 3), 255, dtype=np.uint8), tile(padded, num_columns)]
+    picture = Image.fromarray(np.concatenate(parts))
+    picture = picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST)
+    with atomic_file(path) as file:
+        picture.save(file, format="PNG", optimize=True)

@@ -1,0 +1,61 @@
+"""Draws a fixed-seed grid of samples from one model and, if it is autoregressive, completes upper halves of test images."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from dgm.config import load_params
+from dgm.data.arrays import load_arrays
+from dgm.model_api import AutoregressiveModel, sample_ancestrally
+from dgm.registry import build_model
+from dgm.runs import Provenance, RunFiles, read_record
+from dgm.sampling.completion import upper_half
+from dgm.sampling.picture import save_picture
+from dgm.seeds import Stream, generator_for
+from dgm.tracking.mlflow_store import open_run
+from dgm.types import CIFAR10
+from dgm.weights import load_weights
+from stages.cli import DATA, parse_arguments, prepare_device, run_stage
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__)
+    name, profile = arguments.model, arguments.profile
+    params, files = load_params(), RunFiles(profile, name)
+    common = params.common_config(profile)
+    config, device = common.sampling, prepare_device(common.run)
+    model = build_model(params, name, profile, CIFAR10)
+    load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
+    model.to(device).eval()
+    test = torch.from_numpy(load_arrays(DATA).test[: config.num_completions].copy()).to(device)
+    generator = generator_for(common.run.seed, Stream.SAMPLING, device=device)
+
+    began = time.monotonic()
+    completions = test[:0]
+    given = upper_half(model, test) if isinstance(model, AutoregressiveModel) else None
+    if isinstance(model, AutoregressiveModel) and given is not None:
+        # samples and completions in one batch: the cost of incremental sampling is in its steps, not in its batch
+        free = torch.full((config.num_images, CIFAR10.num_subpixels), -1, device=device)
+        given = torch.cat([free, given])
+        uniforms = torch.rand(given.shape, generator=generator, device=device, dtype=torch.float64)
+        with torch.no_grad():
+            images = sample_ancestrally(model, model.conditionals(len(given)), uniforms, config.temperature, given)
+        samples, completions = images[: config.num_images], images[config.num_images :]
+    else:
+        samples = model.sample(config.num_images, generator, config.temperature)
+    seconds = time.monotonic() - began
+
+    originals = test[: len(completions)]
+    save_picture(files.samples, *(np.asarray(part.cpu()) for part in (samples, originals, completions)))
+    provenance = read_record(files.provenance, Provenance)
+    with open_run(profile, name, "", provenance.mlflow_run_id if provenance else None, "sample") as run:
+        run.log_metrics({"sample_seconds": seconds, "sampled_images": config.num_images}, 0)
+        run.log_artifact(files.samples, None)
+    print(f"{name} ({profile}): {config.num_images} samples in {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    run_stage(main)
