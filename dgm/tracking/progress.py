@@ -1,0 +1,110 @@
+"""How far a stage is: a bar in a terminal, a plain line now and then anywhere else (logs, CI, queued experiments)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+from tqdm import tqdm
+
+LINE_SECONDS = 15.0
+Item = TypeVar("Item")
+
+
+class Progress:
+    """Progress of a training loop that ends after `total_steps` or `max_seconds`, whichever comes first."""
+
+    def __init__(self, total_steps: int, description: str, max_seconds: float | None) -> None:
+        self.total_steps, self.description, self.max_seconds = total_steps, description, max_seconds
+        self._bar: tqdm | None = None
+        self._printed_at = time.monotonic()
+        self._latest = ""
+        self._is_printed = True
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            shape = "{desc} |{bar}| {postfix}"
+            self._bar = tqdm(total=1.0, desc=self.description, bar_format=shape, dynamic_ncols=True, file=sys.stderr)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif not self._is_printed:
+            self._print_latest()
+
+    def update(
+        self,
+        step: int,
+        images_per_second: float,
+        train_bits: float,
+        validation_bits: float | None,
+        learning_rate: float,
+        seconds: float,
+    ) -> None:
+        """Shows the state after `step` steps and `seconds` of training over all sessions; bits are per sub-pixel."""
+        fraction, seconds_left = self._fraction_and_seconds_left(step, seconds)
+        validation = "" if validation_bits is None else f", validation {validation_bits:.3f}"
+        self._latest = (
+            f"{fraction:.0%}, step {step:,}/{self.total_steps:,}, {images_per_second:,.0f} images/s, "
+            f"train {train_bits:.3f}{validation} bits per sub-pixel, "
+            f"learning rate {learning_rate:.2g}, {clock(seconds_left)} left"
+        )
+        self._is_printed = False
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._latest, refresh=False)
+            self._bar.update(fraction - self._bar.n)
+        elif time.monotonic() - self._printed_at >= LINE_SECONDS:
+            self._print_latest()
+
+    def message(self, text: str) -> None:
+        """One line that stays above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def _fraction_and_seconds_left(self, step: int, seconds: float) -> tuple[float, float | None]:
+        fraction = min(1.0, step / self.total_steps)
+        left = seconds / step * (self.total_steps - step) if step else None
+        if self.max_seconds is not None:
+            fraction = min(1.0, max(fraction, seconds / self.max_seconds))
+            left = min(self.max_seconds - seconds, self.max_seconds if left is None else left)
+        return fraction, left
+
+    def _print_latest(self) -> None:
+        print(f"{self.description}: {self._latest}", file=sys.stderr, flush=True)
+        self._printed_at = time.monotonic()
+        self._is_printed = True
+
+
+def track(iterable: Iterable[Item], total: int, description: str, unit: str) -> Iterator[Item]:
+    """The items of `iterable`, unchanged, with the progress over `total` of them shown."""
+    if sys.stderr.isatty():
+        yield from tqdm(iterable, total=total, desc=description, unit=unit, dynamic_ncols=True, file=sys.stderr)
+        return
+    began = printed_at = time.monotonic()
+    count = 0
+    for count, item in enumerate(iterable, start=1):
+        yield item
+        now = time.monotonic()
+        if now - printed_at >= LINE_SECONDS and count < total:
+            left = (now - began) / count * (total - count)
+            print(f"{description}: {unit} {count:,}/{total:,}, {clock(left)} left", file=sys.stderr, flush=True)
+            printed_at = now
+    seconds = time.monotonic() - began
+    print(f"{description}: {unit} {count:,}/{total:,} after {clock(seconds)}", file=sys.stderr, flush=True)
+
+
+def clock(seconds: float | None) -> str:
+    """A duration as 12:34 or 1:02:03; a question mark while unknown."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,150 @@
+"""A run in MLflow that is being recorded: nothing that a stage calls here waits for the store or fails with it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from dgm.tracking.outbox import Entry, Outbox, RejectedError, keep_undelivered
+from dgm.tracking.scratch import project_root
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+SEND_EVERY_SECONDS = 5.0
+FLUSH_SECONDS = 10.0
+FINISH_SECONDS = 15.0
+RETRIED_STATUS = (408, 429)
+MAX_VALUE_CHARACTERS = 6000
+
+
+class TrackedRun:
+    """A run that is being recorded. Every method returns at once: a background thread does the sending.
+
+    As a context manager it ends the run as FINISHED, as FAILED on an exception, as KILLED on Ctrl-C.
+    """
+
+    def __init__(self, client: MlflowClient, run: Run, last_steps: Mapping[str, int]) -> None:
+        self.run_id: str = run.info.run_id
+        self._params: dict[str, str] = dict(run.data.params)
+        self._last_steps = last_steps
+        self._outbox = Outbox(lambda batch: deliver(client, self.run_id, batch), SEND_EVERY_SECONDS)
+        self._is_finished = False
+
+    def __enter__(self) -> TrackedRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish("FINISHED")
+        else:
+            self.finish("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Records nested parameters under dotted names.
+
+        MLflow never changes a parameter. Where this run holds another value, from a stage that ran before with other
+        settings, the new one gets the next free of name_v2, name_v3 ...
+        """
+        for plain_name, value in flatten(params):
+            text = str(value)[:MAX_VALUE_CHARACTERS]
+            name, version = plain_name, 1
+            while self._params.get(name, text) != text:
+                version += 1
+                name = f"{plain_name}_v{version}"
+            if name not in self._params:
+                self._params[name] = text
+                self._put("param", name, text)
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Records one point of each curve; on a resumed training, not again up to the last step in the store."""
+        for name, value in values.items():
+            if step > self._last_steps.get(allowed_name(name), -1):
+                self._put("metric", allowed_name(name), float(value), step)
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        for name, value in tags.items():
+            self._put("tag", allowed_name(name), str(value)[:MAX_VALUE_CHARACTERS])
+
+    def log_artifact(self, path: Path, folder: str | None) -> None:
+        """Copies a file into the run's artifacts. Raises: FileNotFoundError."""
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file to record")
+        self._put("artifact", folder or "", str(path.resolve()))
+
+    def flush(self) -> None:
+        """Waits until everything is in the store, or not at all while the store is away."""
+        self._outbox.flush(FLUSH_SECONDS)
+
+    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]) -> None:
+        """Ends the recording; RUNNING leaves the run open for a later session. Further calls do nothing.
+
+        What the store does not take within 15 s is kept in .scratch/mlflow-undelivered/<run id>.jsonl.
+        """
+        if self._is_finished:
+            return
+        self._is_finished = True
+        if status != "RUNNING":
+            self._put("status", "status", status)
+        if left := self._outbox.close(FINISH_SECONDS):
+            path = project_root() / ".scratch" / "mlflow-undelivered" / f"{self.run_id}.jsonl"
+            warning = (
+                f"warning: MLflow did not take {len(left)} records of run {self.run_id} ({self._outbox.last_error})"
+            )
+            try:
+                keep_undelivered(path, left)
+                print(f"{warning}; they are kept in {path}", file=sys.stderr, flush=True)
+            except OSError as error:
+                print(f"{warning}; nor could they be kept in {path}: {error.strerror}", file=sys.stderr, flush=True)
+
+    def _put(
+        self, kind: Literal["metric", "param", "tag", "artifact", "status"], key: str, value: float | str, step: int = 0
+    ) -> None:
+        self._outbox.put([Entry(kind, key, value, step, int(time.time() * 1000))])
+
+
+def deliver(client: MlflowClient, run_id: str, batch: Sequence[Entry]) -> None:
+    """Records one batch. Raises: RejectedError if the store refuses its content, else whatever the client raises."""
+    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.exceptions import MlflowException
+
+    first = batch[0]
+    try:
+        if first.kind == "status":
+            client.set_terminated(run_id, str(first.value), end_time=first.timestamp_ms)
+        elif first.kind == "artifact":
+            client.log_artifact(run_id, str(first.value), first.key or None)
+        else:
+            client.log_batch(
+                run_id,
+                metrics=[Metric(e.key, float(e.value), e.timestamp_ms, e.step) for e in batch if e.kind == "metric"],
+                params=[Param(e.key, str(e.value)) for e in batch if e.kind == "param"],
+                tags=[RunTag(e.key, str(e.value)) for e in batch if e.kind == "tag"],
+            )
+    except MlflowException as error:
+        status = error.get_http_status_code()
+        if 400 <= status < 500 and status not in RETRIED_STATUS:
+            raise RejectedError(str(error)) from error
+        raise
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every leaf of nested mappings."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield allowed_name(f"{prefix}{name}"), value
+
+
+def allowed_name(name: str) -> str:
+    """`name` with what MLflow forbids in names replaced, e.g. the parentheses of importance-weighted (64)."""
+    return re.sub(r"[^A-Za-z0-9_.\-/ ]", "_", name)
