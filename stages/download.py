@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+
 from dgm.config import load_params
-from dgm.data.arrays import DATA_FOLDER, save_arrays
+from dgm.data.arrays import save_arrays
 from dgm.data.download import fetch_cifar
-from stages.cli import run_stage
+from stages.cli import DATA, run_stage
 
 
 def main() -> None:
-    params = load_params()
-    fetched = fetch_cifar(params.data.local_path, announce=lambda line: print(line, flush=True))
-    save_arrays(DATA_FOLDER, fetched.arrays)
-    print(f"CIFAR-10 from {fetched.source}: verified, written to {DATA_FOLDER}/train.npy and {DATA_FOLDER}/test.npy")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--local-path", help="archive or folder to use instead of data.local_path in params.yaml")
+    local_path = parser.parse_args().local_path or load_params().data.local_path
+    fetched = fetch_cifar(local_path, announce=lambda line: print(line, flush=True))
+    save_arrays(DATA, fetched.arrays)
+    print(f"CIFAR-10 from {fetched.source}: verified, written to {DATA}/train.npy and {DATA}/test.npy")
 
 
 if __name__ == "__main__":

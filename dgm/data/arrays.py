@@ -10,7 +10,6 @@ import numpy as np
 from dgm.runs import StageError, write_array
 from dgm.types import CIFAR10
 
-DATA_FOLDER = Path("data")
 NUM_TRAIN_IMAGES = 50000
 NUM_TEST_IMAGES = 10000
 
@@ -27,7 +26,7 @@ class CifarArrays:
     test: np.ndarray
 
 
-def load_arrays(folder: Path = DATA_FOLDER) -> CifarArrays:
+def load_arrays(folder: Path) -> CifarArrays:
     """Both arrays, memory-mapped and read-only. Raises: DataError naming the file and the remedy."""
     return CifarArrays(
         train=_load(folder / "train.npy", NUM_TRAIN_IMAGES), test=_load(folder / "test.npy", NUM_TEST_IMAGES)

