@@ -29,7 +29,7 @@ class Uniform(Fitted, AutoregressiveModel):
         return None
 
     def log_prob(self, images: Images) -> Tensor:
-        return self.log_probability * self.spec.num_subpixels * torch.ones(len(images), device=images.device)
+        return (self.log_probability * self.spec.num_subpixels).double().expand(len(images))
 
     def log_pmf(self, images: Images) -> Tensor:
         return self.log_probability.expand(*images.shape, self.spec.levels)

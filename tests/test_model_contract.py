@@ -1,0 +1,165 @@
+"""What every model promises, checked on every entry of the registry."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from dgm.model_api import (
+    AutoregressiveModel,
+    DensityModel,
+    Fitted,
+    GradientTrained,
+    RecomputedConditionals,
+    sample_ancestrally,
+)
+from dgm.registry import MODELS, model_class
+from dgm.sampling.fixed_point import sample_by_fixed_point
+from dgm.seeds import generator_for
+from tests.tiny import ENUMERABLE, SMALL, SPECIAL_ENUMERABLE, TINY_MODELS, all_images, random_images, tiny_model
+
+AUTOREGRESSIVE = [name for name in MODELS if issubclass(model_class(name), AutoregressiveModel)]
+TRAINED = [name for name in MODELS if issubclass(model_class(name), GradientTrained)]
+
+
+def autoregressive(name: str, spec: object = SMALL) -> AutoregressiveModel:
+    model = tiny_model(name, spec)  # type: ignore[arg-type]
+    assert isinstance(model, AutoregressiveModel)
+    return model
+
+
+def test_every_model_has_a_tiny_configuration() -> None:
+    assert set(TINY_MODELS) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+def test_probabilities_of_all_images_sum_to_one(name: str) -> None:
+    spec = SPECIAL_ENUMERABLE.get(name, ENUMERABLE)
+    model = autoregressive(name, spec)
+    with torch.no_grad():
+        total = model.log_prob(all_images(spec)).exp().sum()
+    assert float(total) == pytest.approx(1.0, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+def test_a_subpixel_moves_no_conditional_before_or_at_it(name: str) -> None:
+    model = autoregressive(name)
+    order = model.order()
+    image = random_images(SMALL, 1)
+    changed = image.repeat(SMALL.num_subpixels, 1, 1, 1)
+    flat = changed.flatten(1)
+    positions = torch.arange(SMALL.num_subpixels)
+    flat[positions, order] = (flat[positions, order] + 1 + positions.to(torch.uint8) % 3) % SMALL.levels
+    with torch.no_grad():
+        reference = model.log_pmf(image).flatten(1, 3)[:, order]
+        moved = (model.log_pmf(changed).flatten(1, 3)[:, order] - reference).abs().amax(dim=-1)
+    leaks = (moved.tril() > 1e-9).nonzero()  # row: position that changed; column: conditional; j <= i must not move
+    assert len(leaks) == 0, f"{name}: conditional {leaks[0, 1]} sees sub-pixel {leaks[0, 0]}"
+    if name not in ("uniform", "histogram_per_channel"):
+        assert bool((moved.triu(1) > 1e-9).any()), f"{name}: no conditional depends on anything"
+
+
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+def test_log_prob_is_the_sum_of_normalised_conditionals(name: str) -> None:
+    model, images = autoregressive(name), random_images(SMALL, 5, seed=1)
+    with torch.no_grad():
+        log_pmf = model.log_pmf(images)
+        chosen = log_pmf.gather(-1, images.long().unsqueeze(-1)).squeeze(-1)
+        assert torch.allclose(log_pmf.logsumexp(dim=-1), torch.zeros(()).double(), atol=1e-9)
+        assert torch.allclose(chosen.double().flatten(1).sum(dim=1), model.log_prob(images), atol=1e-8)
+
+
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+def test_cached_conditionals_are_the_teacher_forced_ones(name: str) -> None:
+    model, images = autoregressive(name), random_images(SMALL, 3, seed=2)
+    cached = model.conditionals(len(images))
+    with torch.no_grad():
+        log_pmf, flat = model.log_pmf(images).flatten(1, 3), images.flatten(1).long()
+        for index in model.order().tolist():
+            assert torch.allclose(cached.log_pmf(), log_pmf[:, index], atol=1e-9), f"{name} at sub-pixel {index}"
+            cached.push(flat[:, index])
+
+
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+def test_cached_naive_and_parallel_samplers_draw_the_same_images(name: str) -> None:
+    spec = SPECIAL_ENUMERABLE.get(name, ENUMERABLE)
+    model = autoregressive(name, spec)
+    uniforms = torch.rand(6, spec.num_subpixels, generator=generator_for(3), dtype=torch.float64)
+    cached = sample_ancestrally(model, model.conditionals(6), uniforms, 1.0)
+    naive = sample_ancestrally(model, RecomputedConditionals(model, 6), uniforms, 1.0)
+    parallel, _ = sample_by_fixed_point(model, uniforms)
+    assert torch.equal(cached, naive)
+    assert torch.equal(cached, parallel)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_score_does_not_depend_on_the_other_images(name: str) -> None:
+    model, images = tiny_model(name, SMALL), random_images(SMALL, 6, seed=4)
+
+    def nats(batch: Tensor) -> Tensor:
+        with torch.no_grad():
+            if isinstance(model, DensityModel):
+                return model.log_density(batch.double() + 0.5)
+            return model.log_likelihood(batch, generator_for(0)).nats
+
+    if isinstance(model, DensityModel | AutoregressiveModel):
+        assert torch.allclose(nats(images)[:2], nats(images[:2]), rtol=1e-10, atol=1e-8)
+    else:  # latent noise is drawn image by image, in order: the first image gets the same noise in any batch of one
+        assert torch.equal(nats(images[:1]), nats(images[:1]))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_are_images_and_a_function_of_the_generator(name: str) -> None:
+    spec = SPECIAL_ENUMERABLE.get(name, ENUMERABLE) if name in AUTOREGRESSIVE else SMALL
+    model = tiny_model(name, spec)
+    images = model.sample(4, generator_for(5))
+    model.check_images(images)
+    assert int(images.max()) < spec.levels
+    assert torch.equal(images, model.sample(4, generator_for(5)))
+    assert not torch.equal(images, model.sample(4, generator_for(6)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_alone_restore_the_model(name: str) -> None:
+    model, images = tiny_model(name, SMALL), random_images(SMALL, 3, seed=7)
+    other = type(model)(SMALL, model.config).double()
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    with torch.no_grad():
+        expected = model.log_likelihood(images, generator_for(0)).nats
+        assert torch.equal(expected, other.eval().log_likelihood(images, generator_for(0)).nats)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_other_images_are_refused(name: str) -> None:
+    model = tiny_model(name, SMALL)
+    with pytest.raises(TypeError, match="uint8"):
+        model.log_likelihood(torch.zeros(1, *SMALL.shape), generator_for(0))
+    with pytest.raises(ValueError, match="images must be"):
+        model.log_likelihood(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), generator_for(0))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    model, images = tiny_model(name, SMALL), random_images(SMALL, 4, seed=8)
+    assert isinstance(model, GradientTrained)
+    model.train()
+    model.objective(images, generator_for(0), 0.5).loss.mean().backward()
+    dead = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert not dead
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_kind_follows_from_the_parts(name: str) -> None:
+    model, images = tiny_model(name, SMALL), random_images(SMALL, 2)
+    with torch.no_grad():
+        result = model.log_likelihood(images, generator_for(0))
+    assert result.kind == ("exact" if isinstance(model, AutoregressiveModel) else "lower_bound")
+    assert result.nats.shape == (2,)
+    assert result.nats.dtype == torch.float64
+
+
+def test_fitted_and_trained_exclude_each_other() -> None:
+    assert not [n for n in MODELS if issubclass(model_class(n), Fitted) == issubclass(model_class(n), GradientTrained)]

@@ -1,0 +1,66 @@
+"""Every model at a size where all images can be enumerated, and the doubles that stand in for tracking in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgm.config import parse
+from dgm.model_api import Fitted, Model
+from dgm.registry import model_class
+from dgm.seeds import generator_for
+from dgm.types import ImageSpec
+
+TINY_MODELS: dict[str, dict[str, Any]] = {
+    "uniform": {},
+}
+
+# image sizes: enumerable; large enough for a leak of any direction; both divisible by what every architecture asks for
+ENUMERABLE = ImageSpec(channels=3, height=1, width=2, levels=3)
+SMALL = ImageSpec(channels=3, height=8, width=8, levels=4)
+SPECIAL_ENUMERABLE: dict[str, ImageSpec] = {}
+
+
+def random_images(spec: ImageSpec, count: int, seed: int = 0) -> Tensor:
+    """uint8 (N, C, H, W), smooth enough that fits are well conditioned."""
+    generator = generator_for(seed)
+    return torch.randint(0, spec.levels, (count, *spec.shape), generator=generator).to(torch.uint8)
+
+
+def all_images(spec: ImageSpec) -> Tensor:
+    """Every image there is. Shapes: -> uint8 (levels^D, C, H, W)."""
+    grid = torch.cartesian_prod(*[torch.arange(spec.levels)] * spec.num_subpixels)
+    return grid.to(torch.uint8).view(-1, *spec.shape)
+
+
+def tiny_model(name: str, spec: ImageSpec, seed: int = 0) -> Model:
+    """A model with random weights (also where it initialises to zero), or fitted to random images, in float64."""
+    torch.manual_seed(seed)
+    kind = model_class(name)
+    model = kind(spec, parse(kind.config_type, TINY_MODELS[name], name))
+    model.double()
+    images = random_images(spec, 64, seed)
+    if isinstance(model, Fitted):
+        model.start(images, generator_for(seed))
+        model.finish(images)
+    else:
+        model.prepare(images, generator_for(seed))  # type: ignore[operator]
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape, dtype=parameter.dtype))
+    return model.eval()
+
+
+class UntrackedRun:
+    """Takes what a TrackedRun takes and keeps the metrics in memory."""
+
+    run_id = "untracked"
+
+    def __init__(self) -> None:
+        self.metrics: list[tuple[int, dict[str, float]]] = []
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        self.metrics.append((step, dict(values)))
