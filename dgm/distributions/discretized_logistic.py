@@ -57,7 +57,7 @@ def discretized_logistic_log_pmf(mean: Tensor, log_scale: Tensor, levels: int) -
 def sample_discretized_logistic(
     mean: Tensor, log_scale: Tensor, levels: int, generator: torch.Generator, temperature: float = 1.0
 ) -> Tensor:
-    """One level drawn from each logistic; the temperature multiplies the scale. Shapes: (...) and (...) -> (...) int64."""
+    """One level drawn from each logistic, its scale times the temperature. Shapes: (...) and (...) -> (...) int64."""
     uniforms = torch.rand(mean.shape, generator=generator, device=generator.device, dtype=torch.float64)
     noise = torch.logit(uniforms.to(mean.device), eps=1e-12)
     return levels_from_unit(mean + temperature * log_scale.exp() * noise, levels)
