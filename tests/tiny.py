@@ -54,6 +54,39 @@ def tiny_model(name: str, spec: ImageSpec, seed: int = 0) -> Model:
     return model.eval()
 
 
+def untrained_model(name: str, spec: ImageSpec, seed: int = 0) -> Model:
+    """A freshly constructed model in float32, as the train stage builds it."""
+    torch.manual_seed(seed)
+    kind = model_class(name)
+    return kind(spec, parse(kind.config_type, TINY_MODELS[name], name))
+
+
+def tiny_training(**changes: Any) -> dict[str, Any]:
+    """models.<model>.<profile>.training of a run that takes no time."""
+    values: dict[str, Any] = {
+        "optimizer": "adamw",
+        "learning_rate": 0.01,
+        "muon_learning_rate": 0.01,
+        "beta1": 0.9,
+        "beta2": 0.95,
+        "weight_decay": 0.01,
+        "batch_size": 8,
+        "max_steps": 12,
+        "max_seconds": None,
+        "warmup_fraction": 0.1,
+        "decay_fraction": 0.4,
+        "gradient_clip": 1.0,
+        "ema_decay": 0.9,
+        "horizontal_flip": True,
+        "precision": "float32",
+        "compile": False,
+        "channels_last": False,
+        "validate_every": 5,
+        "num_validation_images": 20,
+    }
+    return values | changes
+
+
 class UntrackedRun:
     """Takes what a TrackedRun takes and keeps the metrics in memory."""
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import constriction
 import numpy as np
 import torch
-from constriction.stream.model import Categorical  # type: ignore[import-not-found]
-from constriction.stream.queue import RangeDecoder, RangeEncoder  # type: ignore[import-not-found]
 from torch import Tensor
 
 from dgm.coding.container import Compressed, checksum
@@ -20,6 +19,11 @@ from dgm.runs import StageError
 from dgm.types import Images
 
 Track = Callable[[Iterable[int]], Iterable[int]]
+
+# constriction is one extension module: its parts are attributes, not modules to import from
+Categorical = constriction.stream.model.Categorical
+RangeDecoder = constriction.stream.queue.RangeDecoder
+RangeEncoder = constriction.stream.queue.RangeEncoder
 
 
 def identity_of(model: AutoregressiveModel, name: str, code: str) -> int:

@@ -25,7 +25,7 @@ from dgm.model_api import GradientTrained, Model
 from dgm.runs import StageError
 from dgm.scoring import score_images
 from dgm.seeds import Stream, generator_for, seed_global
-from dgm.tracking.mlflow_store import TrackedRun
+from dgm.tracking.tracked_run import TrackedRun
 from dgm.tracking.progress import Progress
 from dgm.tracking.scratch import Scratch
 from dgm.types import Images
@@ -136,14 +136,15 @@ class Trainer:
         return min(1.0, max(by_steps, by_time))
 
     def run(self, stop_after_seconds: float | None = None) -> TrainingResult:
-        """Trains until a budget ends, or for `stop_after_seconds` of this session, whichever comes first."""
+        """Trains until a budget ends, or for `stop_after_seconds` of this session, but for one step at least."""
         self.model.train()
+        first_step = self.step
         saved_at = time.monotonic()
         title = f"train {type(self.model).__name__}"
         with Progress(self.config.max_steps, title, self.config.max_seconds) as bar:
             while (progress := self.progress) < 1.0:
                 now = time.monotonic()
-                if stop_after_seconds is not None and now - self.began > stop_after_seconds:
+                if stop_after_seconds is not None and self.step > first_step and now - self.began > stop_after_seconds:
                     self._check_interval(progress)
                     self.save()
                     return self._result({}, is_finished=False)
