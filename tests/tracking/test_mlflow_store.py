@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from dgm.runs import StageError
 from dgm.tracking import mlflow_store
-from dgm.tracking.mlflow_store import call_within, hide_password, open_run
+from dgm.tracking.mlflow_store import TrackedRun, call_within, hide_password, open_run
 from tests.tracking import processes
 
 
@@ -115,19 +115,28 @@ def test_a_run_unknown_to_this_store_is_named_by_the_new_one(client: MlflowClien
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_status_tells_how_the_stage_ended(client: MlflowClient, error: type[BaseException], status: str) -> None:
+    def stage(run: TrackedRun) -> None:
+        with run:
+            run.log_metrics({"bits": 1.0}, 1)
+            raise error
+
     run = open_run("cpu", "vae", "k", None, "train")
-    with pytest.raises(error), run:
-        run.log_metrics({"bits": 1.0}, 1)
-        raise error
+    with pytest.raises(error):
+        stage(run)
     assert client.get_run(run.run_id).info.status == status
     assert points(client, run.run_id, "bits") == [(1, 1.0)]
 
 
 def test_a_paused_training_stays_open(client: MlflowClient) -> None:
-    with pytest.raises(SystemExit), open_run("cpu", "vae", "k", None, "train") as run:
-        run.log_metrics({"bits": 1.0}, 1)
-        run.finish("RUNNING")
-        raise SystemExit(3)
+    def stage(run: TrackedRun) -> None:
+        with run:
+            run.log_metrics({"bits": 1.0}, 1)
+            run.finish("RUNNING")
+            raise SystemExit(3)
+
+    run = open_run("cpu", "vae", "k", None, "train")
+    with pytest.raises(SystemExit):
+        stage(run)
     assert client.get_run(run.run_id).info.status == "RUNNING"
     assert points(client, run.run_id, "bits") == [(1, 1.0)]
 
@@ -187,9 +196,7 @@ def test_processes_that_create_the_store_at_once_all_succeed(project: Path) -> N
     assert [points(client, run.info.run_id, "bits") for run in runs] == [[(1, 1.0)]] * 2
 
 
-def test_a_refusing_server_stops_the_stage_with_a_clear_line(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusing_server_stops_the_stage_with_a_clear_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")

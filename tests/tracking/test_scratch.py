@@ -88,9 +88,7 @@ def test_kill_during_save_leaves_a_good_checkpoint(
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "emptied"])
-def test_damaged_newest_falls_back_and_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
-) -> None:
+def test_damaged_newest_falls_back_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
     with opened(tmp_path) as scratch:
         scratch.save(state_at(1))
         scratch.save(state_at(2))
