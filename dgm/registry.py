@@ -11,6 +11,13 @@ from dgm.types import ImageSpec
 
 MODELS: dict[str, str] = {
     "uniform": "dgm.models.uniform:Uniform",
+    "histogram_per_channel": "dgm.models.histogram_per_channel:HistogramPerChannel",
+    "histogram_left": "dgm.models.histogram_left:HistogramLeft",
+    "multivariate_gaussian": "dgm.models.multivariate_gaussian:MultivariateGaussian",
+    "ridge_autoregressive": "dgm.models.ridge_autoregressive:RidgeAutoregressive",
+    "made": "dgm.models.made:MADE",
+    "wavenet": "dgm.models.wavenet:WaveNet",
+    "char_rnn": "dgm.models.char_rnn:CharRNN",
 }
 
 

@@ -16,6 +16,32 @@ from dgm.types import ImageSpec
 
 TINY_MODELS: dict[str, dict[str, Any]] = {
     "uniform": {},
+    "made": {
+        "ordering": "random",
+        "hidden_sizes": [7, 6],
+        "num_components": 2,
+        "num_masks": 3,
+        "ensemble_size": 2,
+        "mask_seed": 0,
+        "dropout": 0.1,
+        "regression_radius": 1,
+        "num_regression_images": 50,
+    },
+    "wavenet": {
+        "num_residual_features": 5,
+        "num_skip_features": 6,
+        "subpixel_dilations": [1, 2],
+        "pixel_dilations": [1],
+        "row_dilations": [1],
+        "num_cycles": 2,
+    },
+    "char_rnn": {
+        "num_embedding_features": 4,
+        "num_hidden": 6,
+        "num_layers": 2,
+        "has_position_features": True,
+        "segment_rows": 1,
+    },
 }
 
 # image sizes: enumerable; large enough for a leak of any direction; both divisible by what every architecture asks for

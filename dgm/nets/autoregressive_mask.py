@@ -1,0 +1,51 @@
+"""Degrees of a masked network: who may read whom, for one order of the inputs and one draw of hidden connections.
+
+Input d has its rank in the order, 0 to D - 1. A hidden unit of degree m reads inputs of rank <= m and is read by
+outputs of rank > m, so output d depends on inputs of lower rank than its own and on no others.
+Source: Germain et al. (2015), MADE, arXiv 1502.03509, sections 3 and 4.
+Differs: ranks count from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def ranks_of(order: Tensor) -> Tensor:
+    """Rank of each input in an order (position -> input). Shapes: (D,) -> (D,) int64."""
+    ranks = torch.empty_like(order)
+    ranks[order] = torch.arange(len(order), device=order.device)
+    return ranks
+
+
+def draw_degrees(num_inputs: int, hidden_sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
+    """Degrees of each hidden layer, each (H,) int64.
+
+    The first layer's degrees cover the ranks evenly, at a random offset and in random places (with fewer units than
+    inputs, uniform draws leave wide gaps); a later layer's are drawn from the degrees of the layer before, so that
+    every unit has something to read.
+    """
+    num_degrees = max(num_inputs - 1, 1)
+    degrees: list[Tensor] = []
+    for size in hidden_sizes:
+        if degrees:
+            layer = degrees[-1][torch.randint(len(degrees[-1]), (size,), generator=generator)]
+        else:
+            offset = torch.rand((), generator=generator, dtype=torch.float64)
+            grid = (torch.arange(size, dtype=torch.float64) + offset) * (num_degrees / size)
+            layer = grid.long()[torch.randperm(size, generator=generator)]
+        degrees.append(layer)
+    return degrees
+
+
+def may_read(degrees_in: Tensor, degrees_out: Tensor) -> Tensor:
+    """Mask of a weight between inputs or hidden units and hidden units. Shapes: (I,), (O,) -> (O, I) bool."""
+    return degrees_out.unsqueeze(1) >= degrees_in
+
+
+def may_read_strictly(degrees_in: Tensor, ranks_out: Tensor) -> Tensor:
+    """Mask of a weight into outputs, from inputs or from hidden units. Shapes: (I,), (O,) -> (O, I) bool."""
+    return ranks_out.unsqueeze(1) > degrees_in
