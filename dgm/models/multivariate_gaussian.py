@@ -1,0 +1,54 @@
+"""One Gaussian with a full covariance matrix, fitted in closed form by maximum likelihood on dequantized images.
+
+Source: the "Multivariate Gaussian" row of van den Oord, Kalchbrenner & Kavukcuoglu (2016), arXiv 1601.06759, table 6;
+no recipe is published for it. Differs: the expectation over dequantization noise is taken in closed form (I/12).
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dgm.config import Config
+from dgm.distributions.gaussian import cholesky, gaussian_log_density, image_moments
+from dgm.model_api import DensityModel, Fitted
+from dgm.types import Images, ImageSpec
+
+
+class MultivariateGaussianConfig(Config):
+    """num_fit_images: how many training images, the first ones, the moments are taken over; null for all."""
+
+    num_fit_images: int | None = Field(ge=1)
+
+
+class MultivariateGaussian(Fitted, DensityModel):
+    """p(x) = N(x; mean, factor factor^T) over grey levels."""
+
+    config_type = MultivariateGaussianConfig
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, spec: ImageSpec, config: MultivariateGaussianConfig) -> None:
+        super().__init__(spec, config)
+        self.register_buffer("mean", torch.full((spec.num_subpixels,), spec.levels / 2, dtype=torch.float64))
+        self.register_buffer("factor", torch.eye(spec.num_subpixels, dtype=torch.float64))
+
+    def start(self, images: Images, generator: torch.Generator) -> None:
+        mean, covariance = image_moments(images[: self.config.num_fit_images])
+        self.mean.copy_(mean)
+        self.factor.copy_(cholesky(covariance, "the covariance of the training images"))
+
+    def log_density(self, x: Tensor) -> Tensor:
+        return gaussian_log_density(x.flatten(1), self.mean, self.factor)
+
+    def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
+        noise = torch.randn(
+            num_images, len(self.mean), generator=generator, device=generator.device, dtype=torch.float64
+        )
+        x = self.mean + temperature * noise.to(self.device) @ self.factor.T
+        return x.view(num_images, *self.spec.shape)
+
+    def num_parameters(self) -> int:
+        dim = self.spec.num_subpixels
+        return dim + dim * (dim + 1) // 2

@@ -1,0 +1,260 @@
+"""Ridge regression on a causal neighbourhood, with a discretized logistic whose scale follows the local activity.
+
+Everything is in closed form: the mean of a sub-pixel is linear in the pixels above and to the left within `radius`, in
+all channels, and in the earlier channels of its own pixel; the expected absolute error is linear in the absolute errors
+and differences nearby; the scale is a piecewise linear function of that expectation, fitted by moments. The
+probabilities are exact and sum to one, so this is the bar that a learned autoregressive model has to beat.
+Source: context modelling of lossless image codecs, e.g. Wu & Memon (1997), "Context-based, adaptive, lossless image
+coding", section III. Differs: least squares over the data set instead of a fixed predictor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from dgm.config import Config
+from dgm.distributions.discretized_logistic import (
+    discretized_logistic_log_pmf,
+    discretized_logistic_log_prob,
+    unit_from_levels,
+)
+from dgm.model_api import AutoregressiveModel, Conditionals, Fitted
+from dgm.types import Images, ImageSpec
+
+ERROR_OFFSETS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))  # (rows, columns) of the neighbours whose errors count
+DIFFERENCE_OFFSETS = (((0, -1), (-1, -1)), ((-1, 0), (-1, -1)), ((-1, 0), (-1, 1)), ((0, -1), (-1, 0)))
+MEAN_ERROR_OF_UNIT_LOGISTIC = 2 * math.log(2)
+MIN_LOG_SCALE = -9.0
+
+Neighbour = Callable[[int, int], Tensor]  # (row offset, column offset) -> planes (N, 2C + 1, ...) there
+
+
+class RidgeAutoregressiveConfig(Config):
+    """radius: of the neighbourhood, in pixels. ridge: penalty, in multiples of the number of pixels, on squared
+    weights. num_scales: knots of the scale as a function of the expected error. num_fit_images: images fitted on."""
+
+    radius: int = Field(ge=1)
+    ridge: float = Field(gt=0)
+    num_scales: int = Field(ge=2)
+    num_fit_images: int = Field(ge=1)
+
+
+class RidgeAutoregressive(Fitted, AutoregressiveModel):
+    """P(v | past) = discretized logistic(linear(past), scale(expected |error| given past)).
+
+    Per image it works on 2C + 1 padded planes: C of values in [-1, 1], one that is 1 inside the image and 0 in the
+    padding (so that the intercept adapts at the borders), and C of absolute errors of the mean.
+    """
+
+    config_type = RidgeAutoregressiveConfig
+    mean_kernel: Tensor
+    error_weight: Tensor
+    knots: Tensor
+    log_scales: Tensor
+
+    def __init__(self, spec: ImageSpec, config: RidgeAutoregressiveConfig) -> None:
+        super().__init__(spec, config)
+        channels, radius = spec.channels, config.radius
+        num_features = channels * (len(ERROR_OFFSETS) + len(DIFFERENCE_OFFSETS) + 1) + 1
+        zeros = torch.zeros(channels, channels + 1, radius + 1, 2 * radius + 1, dtype=torch.float64)
+        self.register_buffer("mean_kernel", zeros)
+        self.register_buffer("error_weight", torch.zeros(channels, num_features, dtype=torch.float64))
+        self.register_buffer("knots", torch.arange(config.num_scales, dtype=torch.float64).repeat(channels, 1))
+        self.register_buffer("log_scales", torch.zeros(channels, config.num_scales, dtype=torch.float64))
+
+    def start(self, images: Images, generator: torch.Generator) -> None:
+        chunks = images[: self.config.num_fit_images].split(64)
+        self.mean_kernel.copy_(self._fit_mean(chunks))
+        self.error_weight.copy_(self._fit_error(chunks))
+        self._fit_scales(chunks)
+
+    def _fit_mean(self, chunks: tuple[Tensor, ...]) -> Tensor:
+        shape = self.mean_kernel.shape[1:]
+        channels, radius, kernel_size = self.spec.channels, self.config.radius, shape[1:]
+        num_features = shape.numel()
+        products = torch.zeros(num_features, num_features, dtype=torch.float64, device=self.device)
+        num_rows = 0
+        for chunk in chunks:
+            rows = F.unfold(self._inputs(chunk), kernel_size).transpose(1, 2).reshape(-1, num_features)
+            products += rows.T @ rows
+            num_rows += len(rows)
+        is_past = torch.zeros(shape, dtype=torch.bool, device=self.device)
+        is_past[:, :-1] = True
+        is_past[:, -1, :radius] = True
+        is_past[channels, -1, radius] = True  # the intercept
+        index = torch.arange(num_features, device=self.device).view(shape)
+        kernel = torch.zeros_like(self.mean_kernel)
+        for c in range(channels):
+            target = index[c, -1, radius]
+            past = index[is_past]
+            ridge = self.config.ridge * num_rows * torch.eye(len(past), dtype=torch.float64, device=self.device)
+            kernel[c][is_past] = torch.linalg.solve(products[past][:, past] + ridge, products[past, target])
+            is_past[c, -1, radius] = True  # the next channels may look at this one
+        return kernel
+
+    def _fit_error(self, chunks: tuple[Tensor, ...]) -> Tensor:
+        num_features = self.error_weight.shape[1]
+        products = torch.zeros(num_features, num_features, dtype=torch.float64, device=self.device)
+        targets = torch.zeros(self.spec.channels, num_features, dtype=torch.float64, device=self.device)
+        for chunk in chunks:
+            _, planes = self._planes(chunk)
+            features = self._features(self._neighbours(planes)).transpose(0, 1).flatten(1)
+            errors = self._inside(planes)[:, self.spec.channels + 1 :].transpose(0, 1).flatten(1)
+            products += features @ features.T
+            targets += errors @ features.T
+        weight = torch.zeros_like(self.error_weight)
+        num_rows = products[-1, -1]  # the intercept's square
+        for c in range(self.spec.channels):
+            known = torch.cat([torch.arange(c), torch.arange(self.spec.channels, num_features)]).to(self.device)
+            ridge = self.config.ridge * num_rows * torch.eye(len(known), dtype=torch.float64, device=self.device)
+            weight[c, known] = torch.linalg.solve(products[known][:, known] + ridge, targets[c, known])
+        return weight
+
+    def _fit_scales(self, chunks: tuple[Tensor, ...]) -> None:
+        """Knots at quantiles of the expected error; at each the scale whose mean |error| is that of the bin."""
+        channels, num_scales = self.spec.channels, self.config.num_scales
+        bounds: Tensor | None = None
+        sums = torch.zeros(channels, 3, num_scales, dtype=torch.float64, device=self.device)
+        for chunk in chunks:
+            _, planes = self._planes(chunk)
+            expected = self._expected_error(planes).transpose(0, 1).flatten(1)
+            errors = self._inside(planes)[:, channels + 1 :].transpose(0, 1).flatten(1)
+            if bounds is None:
+                ranks = torch.arange(1, num_scales, device=self.device) * expected.shape[1] // num_scales
+                bounds = expected.sort(dim=1).values[:, ranks].contiguous()
+            for c in range(channels):
+                bins = torch.bucketize(expected[c], bounds[c])
+                sums[c].index_add_(1, bins, torch.stack([torch.ones_like(errors[c]), expected[c], errors[c]]))
+        for c, (counts, expected_sums, error_sums) in enumerate(sums):
+            is_filled = counts > 0
+            knots = expected_sums[is_filled] / counts[is_filled]
+            mean_errors = error_sums[is_filled] / counts[is_filled]
+            log_scales = (mean_errors / MEAN_ERROR_OF_UNIT_LOGISTIC).log().clamp(min=MIN_LOG_SCALE)
+            num_empty = num_scales - len(knots)  # ties between quantiles; the spare knots lie past the last one
+            spare = torch.arange(1, num_empty + 1, dtype=torch.float64, device=self.device)
+            self.knots[c] = torch.cat([knots, knots[-1] + spare])
+            self.log_scales[c] = torch.cat([log_scales, log_scales[-1:].expand(num_empty)])
+
+    def _inputs(self, images: Images) -> Tensor:
+        """Padded values and the mark of the inside. Shapes: -> float64 (N, C + 1, H + R, W + 2R)."""
+        radius = self.config.radius
+        x = unit_from_levels(images, self.spec.levels, torch.float64)
+        return F.pad(torch.cat([x, torch.ones_like(x[:, :1])], dim=1), (radius, radius, radius, 0))
+
+    def _planes(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Means (N, C, H, W) and all padded planes (N, 2C + 1, H + R, W + 2R)."""
+        radius, channels = self.config.radius, self.spec.channels
+        inputs = self._inputs(images)
+        mean = F.conv2d(inputs, self.mean_kernel)
+        errors = (self._inside(inputs)[:, :channels] - mean).abs()
+        return mean, torch.cat([inputs, F.pad(errors, (radius, radius, radius, 0))], dim=1)
+
+    def _inside(self, planes: Tensor) -> Tensor:
+        radius = self.config.radius
+        return planes[:, :, radius:, radius : radius + self.spec.width]
+
+    def _neighbours(self, planes: Tensor) -> Neighbour:
+        radius, height, width = self.config.radius, self.spec.height, self.spec.width
+
+        def neighbour(row: int, column: int) -> Tensor:
+            top, left = radius + row, radius + column
+            return planes[:, :, top : top + height, left : left + width]
+
+        return neighbour
+
+    def _features(self, neighbour: Neighbour) -> Tensor:
+        """What the expected error is linear in: errors of the pixel's own channels (used by later channels only),
+        errors nearby, differences nearby, 1. Shapes: -> (N, features, ...)."""
+        channels = self.spec.channels
+        here = neighbour(0, 0)
+        parts = [here[:, channels + 1 :]]
+        parts += [neighbour(*offset)[:, channels + 1 :] for offset in ERROR_OFFSETS]
+        for a, b in DIFFERENCE_OFFSETS:
+            first, second = neighbour(*a), neighbour(*b)
+            both_inside = first[:, channels : channels + 1] * second[:, channels : channels + 1]
+            parts.append((first[:, :channels] - second[:, :channels]).abs() * both_inside)
+        return torch.cat([*parts, torch.ones_like(here[:, :1])], dim=1)
+
+    def _expected_error(self, planes: Tensor) -> Tensor:
+        """Shapes: (N, 2C + 1, H + R, W + 2R) -> (N, C, H, W)."""
+        return torch.einsum("nfhw,cf->nchw", self._features(self._neighbours(planes)), self.error_weight)
+
+    def log_scale(self, expected_error: Tensor, channel: int) -> Tensor:
+        """Piecewise linear between the knots, constant outside: continuous, so rounding stays harmless."""
+        knots, values = self.knots[channel], self.log_scales[channel]
+        right = torch.searchsorted(knots, expected_error.contiguous()).clamp(1, len(knots) - 1)
+        width = (knots[right] - knots[right - 1]).clamp(min=1e-12)
+        fraction = ((expected_error - knots[right - 1]) / width).clamp(0, 1)
+        return torch.lerp(values[right - 1], values[right], fraction)
+
+    def _parameters_of(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale of every sub-pixel, each (N, C, H, W)."""
+        mean, planes = self._planes(images)
+        expected = self._expected_error(planes)
+        log_scales = [self.log_scale(expected[:, c], c) for c in range(self.spec.channels)]
+        return mean, torch.stack(log_scales, dim=1)
+
+    def log_prob(self, images: Images) -> Tensor:
+        mean, log_scale = self._parameters_of(images)
+        return discretized_logistic_log_prob(images.long(), mean, log_scale, self.spec.levels).sum(dim=(1, 2, 3))
+
+    def log_pmf(self, images: Images) -> Tensor:
+        return discretized_logistic_log_pmf(*self._parameters_of(images), self.spec.levels)
+
+    def conditionals(self, num_images: int) -> Conditionals:
+        return RidgeConditionals(self, num_images)
+
+    def num_parameters(self) -> int:
+        channels, window = self.spec.channels, 2 * self.config.radius * (self.config.radius + 1)
+        weights = channels * (window * (channels + 1) + 1 + self.error_weight.shape[1] - channels)
+        return weights + channels * (channels - 1) + 2 * self.knots.numel()
+
+
+class RidgeConditionals(Conditionals):
+    """Keeps the padded planes and looks only at the window of the next sub-pixel."""
+
+    def __init__(self, model: RidgeAutoregressive, num_images: int) -> None:
+        self.model = model
+        self.position = 0
+        blank = torch.zeros(num_images, *model.spec.shape, dtype=torch.uint8, device=model.device)
+        inputs = model._inputs(blank)
+        inputs[:, : model.spec.channels] = 0
+        self.planes = torch.cat([inputs, torch.zeros_like(inputs[:, : model.spec.channels])], dim=1)
+        self.weights = model.mean_kernel.flatten(1)
+
+    def _place(self) -> tuple[int, int, int]:
+        pixel, channel = divmod(self.position, self.model.spec.channels)
+        row, column = divmod(pixel, self.model.spec.width)
+        return channel, row, column
+
+    def _mean(self) -> Tensor:
+        channel, row, column = self._place()
+        channels, radius = self.model.spec.channels, self.model.config.radius
+        window = self.planes[:, : channels + 1, row : row + radius + 1, column : column + 2 * radius + 1]
+        return window.flatten(1) @ self.weights[channel]
+
+    def log_pmf(self) -> Tensor:
+        channel, row, column = self._place()
+        radius = self.model.config.radius
+
+        def neighbour(rows: int, columns: int) -> Tensor:
+            return self.planes[:, :, row + radius + rows, column + radius + columns]
+
+        expected = self.model._features(neighbour) @ self.model.error_weight[channel]
+        log_scale = self.model.log_scale(expected, channel)
+        return discretized_logistic_log_pmf(self._mean(), log_scale, self.model.spec.levels)
+
+    def push(self, values: Tensor) -> None:
+        channel, row, column = self._place()
+        mean = self._mean()
+        row, column = row + self.model.config.radius, column + self.model.config.radius
+        x = unit_from_levels(values, self.model.spec.levels, torch.float64)
+        self.planes[:, channel, row, column] = x
+        self.planes[:, self.model.spec.channels + 1 + channel, row, column] = (x - mean).abs()
+        self.position += 1
