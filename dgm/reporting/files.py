@@ -1,0 +1,36 @@
+"""Everything the report of one profile consists of, from the run files alone: equal inputs give equal bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dgm.reporting import tables
+from dgm.reporting.page import page_html
+from dgm.reporting.plots import ladder_png, long_form, read_curves, training_curves_png
+from dgm.reporting.rows import paired_differences, result_rows
+from dgm.runs import RunFiles
+
+
+def report_files(profile: str, current_keys: Mapping[str, str], root: Path = Path(".")) -> dict[str, bytes]:
+    """File name under reports/<profile>/ -> its content.
+
+    `current_keys` maps a model to the key that a result computed now would carry: others are marked as stale.
+    Raises: StageError naming a run file that is damaged.
+    """
+    rows, curves = result_rows(profile, current_keys, root), read_curves(profile, root)
+    differences = paired_differences(rows, profile, root)
+    sampled = [row.model for row in rows if RunFiles(profile, row.model, root).samples.exists()]
+    texts = {
+        "results.csv": tables.results_csv(rows),
+        "paired_differences.csv": tables.differences_csv(differences),
+        "curves.csv": long_form(curves).to_csv(index=False, lineterminator="\n"),
+        "index.html": page_html(rows, differences, profile, sampled),
+        "cifar10_all.csv": tables.results_csv(tables.all_rows(rows)),
+    }
+    for name, table in tables.readable_tables(rows, profile).items():
+        texts[f"{name}.md"] = tables.markdown(table)
+        texts[f"{name}.tex"] = tables.latex(table)
+    texts |= {f"{name}.csv": tables.lecture_csv(entries, rows) for name, entries in tables.LECTURE_TABLES.items()}
+    pictures = {"training_curves.png": training_curves_png(curves), "ladder.png": ladder_png(rows)}
+    return {name: text.encode("utf-8") for name, text in texts.items()} | pictures

@@ -1,0 +1,125 @@
+"""One HTML page of a profile: tables, plots, samples, and what the numbers mean. Needs only its own folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from dgm.reporting.published import CATALOGUE, PIXELCNN_PP_TABLE, PIXELRNN_TABLE, PublishedRow
+from dgm.reporting.rows import PairedDifference, ResultRow
+from dgm.reporting.tables import NUMERIC_COLUMNS, Table, all_rows, published_cell, readable_tables
+
+TEMPLATE = "page.html"
+PROVENANCE_COLUMNS = ("Model", "Trained on", "Seconds", "Images seen", "Scored on", "Finished", "Commit", "MLflow run")
+COMPRESSION_COLUMNS = ("Model", "Written", "Claimed", "Overhead", "Images", "Read back")
+DIFFERENCE_COLUMNS = ("Better", "Next", "Difference", "Standard error")
+SOURCE_COLUMNS = ("Row", "Published", "Where the figure is from", "Remark")
+
+
+NUMERIC = NUMERIC_COLUMNS | {
+    *("Seconds", "Images seen", "Scored on", "Written", "Claimed", "Overhead", "Images", "Difference", "Standard error")
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A grid of samples beside the page: its path relative to the page, and a caption."""
+
+    path: str
+    caption: str
+
+
+def page_html(
+    rows: Sequence[ResultRow], differences: Sequence[PairedDifference], profile: str, sampled: Sequence[str]
+) -> str:
+    """The page; `sampled` names the models that have a samples/<model>.png beside it."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        profile=profile,
+        num_results=sum(row.test_bits_per_subpixel is not None for row in rows),
+        num_rows=len(rows),
+        numeric=NUMERIC,
+        tables=readable_tables(rows, profile),
+        differences=Table(DIFFERENCE_COLUMNS, _difference_cells(differences)),
+        compression=Table(COMPRESSION_COLUMNS, _compression_cells(rows)),
+        provenance=Table(PROVENANCE_COLUMNS, _provenance_cells(rows)),
+        sources=Table(SOURCE_COLUMNS, _source_cells()),
+        samples=[_sample(row) for row in all_rows(rows)[::-1] if row.model in sampled],
+    )
+
+
+def _sample(row: ResultRow) -> Sample:
+    bits = "" if row.test_bits_per_subpixel is None else f", {row.test_bits_per_subpixel:.3f} bits"
+    return Sample(f"samples/{row.model}.png", f"{row.name}{bits}")
+
+
+def _number(value: float | None, places: int) -> str:
+    return "" if value is None else f"{value:,.{places}f}"
+
+
+def _difference_cells(differences: Sequence[PairedDifference]) -> list[list[str]]:
+    names = {key: row.name for key, row in CATALOGUE.items()}
+    return [
+        [
+            names.get(pair.model_a, pair.model_a),
+            names.get(pair.model_b, pair.model_b),
+            _number(pair.difference_bits_per_subpixel, 4),
+            _number(pair.standard_error, 4),
+        ]
+        for pair in differences
+    ]
+
+
+def _compression_cells(rows: Sequence[ResultRow]) -> list[list[str]]:
+    return [
+        [
+            row.name,
+            _number(row.compressed_bits_per_subpixel, 4),
+            _number(row.claimed_bits_per_subpixel, 4),
+            _overhead(row.compressed_bits_per_subpixel, row.claimed_bits_per_subpixel),
+            _number(row.num_compressed_images, 0),
+            {True: "bit for bit", False: "DIFFERS", None: ""}[row.is_lossless],
+        ]
+        for row in rows
+        if row.compressed_bits_per_subpixel is not None
+    ]
+
+
+def _overhead(written: float | None, claimed: float | None) -> str:
+    return "" if not written or not claimed else f"{100 * (written / claimed - 1):+.2f} %"
+
+
+def _provenance_cells(rows: Sequence[ResultRow]) -> list[list[str]]:
+    return [
+        [
+            row.name,
+            row.device or "",
+            _number(row.train_seconds, 0),
+            _number(row.images_seen, 0),
+            _number(row.num_test_images, 0),
+            row.finished_at or "",
+            (row.git_commit or "")[:10] + (" + local changes" if row.git_is_dirty else ""),
+            row.mlflow_run_id or "",
+        ]
+        for row in rows
+        if row.test_bits_per_subpixel is not None
+    ]
+
+
+def _source_cells() -> list[list[str]]:
+    entries: list[PublishedRow] = list(PIXELRNN_TABLE)
+    entries += [row for row in PIXELCNN_PP_TABLE if row.key not in {entry.key for entry in PIXELRNN_TABLE}]
+    entries += [row for row in PIXELCNN_PP_TABLE if row.published_test != CATALOGUE[row.key].published_test]
+    return [
+        [row.name, published_cell(row.published_test, row.published_train), row.published_source, row.note]
+        for row in entries
+    ]

@@ -1,0 +1,200 @@
+"""Training curves and the ladder of results as PNG bytes that depend on the run files only; the curves in long form."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dgm.reporting.published import CATALOGUE
+from dgm.reporting.rows import LOWER_BOUND, ResultRow
+from dgm.runs import CURVE_COLUMNS, RunFiles, StageError
+
+LONG_COLUMNS = ("model", "step", "images_seen", "bits_per_subpixel", "split")
+SPLITS = ("train", "validation")
+UNTRAINED_BITS = 8.0  # a uniform model of 256 levels: curves that start above it are cut there
+LABEL_GAP = 0.026  # of the height of the axes, between the labels at the curves' ends
+_STYLES: tuple[tuple[str, str], ...] = tuple(
+    (colour, style)
+    for style in ("-", (0, (5, 1)), (0, (2, 1)))
+    for colour in ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17a3b5", "#8c564b", "#d63fa0", "#5a5a5a")
+)  # type: ignore[assignment]
+_FAMILY_COLOURS = {
+    "closed form": "#5a5a5a",
+    "mixture": "#8c564b",
+    "flow": "#2ca02c",
+    "diffusion": "#d63fa0",
+    "latent variable": "#ff7f0e",
+    "autoregressive": "#1f77b4",
+}
+
+
+def read_curves(profile: str, root: Path = Path(".")) -> dict[str, pd.DataFrame]:
+    """Model -> its curve with CURVE_COLUMNS, in the catalogue's order. Raises: StageError naming a damaged file."""
+    paths = {path.stem: path for path in RunFiles(profile, "", root).curve.parent.glob("*.csv")}
+    order = [*(model for model in CATALOGUE if model in paths), *sorted(set(paths) - set(CATALOGUE))]
+    return {model: _read_curve(paths[model]) for model in order}
+
+
+def _read_curve(path: Path) -> pd.DataFrame:
+    try:
+        curve = pd.read_csv(path)
+        missing = [column for column in CURVE_COLUMNS if column not in curve.columns]
+        if missing:
+            raise ValueError(f"no column {', '.join(missing)}")
+        return pd.DataFrame({column: pd.to_numeric(curve[column]) for column in CURVE_COLUMNS})
+    except (ValueError, pd.errors.ParserError) as error:
+        raise StageError(f"{path}: not a training curve ({error}); delete it and run `dvc repro`") from None
+
+
+def long_form(curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One measured point a line, under LONG_COLUMNS; bits per sub-pixel."""
+    parts = [
+        curve[["step", "images_seen", f"{split}_bits_per_subpixel"]]
+        .set_axis(["step", "images_seen", "bits_per_subpixel"], axis="columns")
+        .dropna()
+        .assign(model=model, split=split)
+        for model, curve in curves.items()
+        for split in SPLITS
+    ]
+    return pd.DataFrame(pd.concat(parts) if parts else [], columns=list(LONG_COLUMNS))
+
+
+def training_curves_png(curves: Mapping[str, pd.DataFrame]) -> bytes:
+    """Bits per sub-pixel against the step (log), train and validation side by side; every validation curve is named.
+
+    Step 0 and models of a single point (closed forms) have no place on a logarithmic axis: they are left out.
+    """
+    figure = Figure(figsize=(13, 7.2))
+    train, validation = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure.subplots_adjust(left=0.055, right=0.775, top=0.93, bottom=0.085, wspace=0.05)
+    styles = _styles(list(curves))
+    ends: list[tuple[str, float | None, float]] = []
+    for model, curve in curves.items():
+        lines = {split: _line(curve, split) for split in SPLITS}
+        for split, axes in zip(SPLITS, (train, validation), strict=True):
+            if len(lines[split]) >= 2:
+                colour, style = styles[model]
+                axes.plot(*lines[split].T, color=colour, linestyle=style, linewidth=1.3)
+        for split in SPLITS[::-1]:  # a model without validation points is named at the end of its training curve
+            if len(lines[split]) >= 2:
+                step, bits = (float(value) for value in lines[split][-1])
+                ends.append((model, step if split == "validation" else None, bits))
+                break
+    for axes, title in ((train, "Training"), (validation, "Validation")):
+        axes.set(title=title, xlabel="step (EM iteration)", xscale="log")
+        axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
+    train.set_ylabel("bits per sub-pixel")
+    _limit(train, [end for _, _, end in ends])
+    _name_ends(validation, ends, styles)
+    return _png(figure)
+
+
+def _line(curve: pd.DataFrame, split: str) -> np.ndarray:
+    points = curve[["step", f"{split}_bits_per_subpixel"]].to_numpy(dtype=np.float64)
+    return points[(points[:, 0] >= 1) & ~np.isnan(points[:, 1])]
+
+
+def _styles(models: Sequence[str]) -> dict[str, tuple[str, str]]:
+    order = [*CATALOGUE, *(model for model in models if model not in CATALOGUE)]
+    return {model: _STYLES[index % len(_STYLES)] for index, model in enumerate(order)}
+
+
+def _limit(axes: Axes, ends: Sequence[float]) -> None:
+    if not ends:
+        axes.text(0.5, 0.5, "no training curves yet", ha="center", transform=axes.transAxes)
+        return
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, min(ends) - 0.4), min(high, max(UNTRAINED_BITS, *ends) + 0.1))
+
+
+def _name_ends(
+    axes: Axes, ends: Sequence[tuple[str, float | None, float]], styles: Mapping[str, tuple[str, str]]
+) -> None:
+    low, high = axes.get_ylim()
+    ends = sorted(ends, key=lambda end: end[2])
+    places = spread([(value - low) / (high - low) for _, _, value in ends], LABEL_GAP)
+    to_axes = axes.transData + axes.transAxes.inverted()
+    for (model, step, value), place in zip(ends, places, strict=True):
+        colour, style = styles[model]
+        drawn = {"transform": axes.transAxes, "color": colour, "clip_on": False}
+        start = to_axes.transform((step, value)) if step else (1.0, place)
+        axes.plot([start[0], 1.0, 1.04], [start[1], place, place], linewidth=0.5, alpha=0.6, **drawn)
+        axes.plot([1.045, 1.10], [place, place], linestyle=style, linewidth=1.6, **drawn)
+        label = f"{_name(model)}  {value:.2f}{'' if step else ' (train)'}"
+        axes.text(1.11, place, label, fontsize=7.5, va="center", **drawn)
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Rising places moved as little as needed to be `gap` apart, within [0, 1] as far as they fit."""
+    moved = list(places)
+    for index in range(1, len(moved)):
+        moved[index] = max(moved[index], moved[index - 1] + gap)
+    top = 1.0
+    for index in range(len(moved) - 1, -1, -1):
+        moved[index] = min(moved[index], top)
+        top = moved[index] - gap
+    return moved
+
+
+def _name(model: str) -> str:
+    return CATALOGUE[model].name if model in CATALOGUE else model
+
+
+def ladder_png(rows: Sequence[ResultRow]) -> bytes:
+    """Every model, best on top: the published figure hollow, ours filled with its error, bounds with an arrow."""
+    shown = [row for row in rows if row.test_bits_per_subpixel is not None or row.published_test is not None]
+    shown = sorted(shown, key=lambda row: (-_place(row), row.model))
+    figure = Figure(figsize=(9, 1.3 + 0.29 * max(len(shown), 4)), layout="constrained")
+    axes = figure.subplots()
+    for height, row in enumerate(shown):
+        colour = _FAMILY_COLOURS.get(row.family, "#000000")
+        ours, published = row.test_bits_per_subpixel, row.published_test
+        if ours is not None and published is not None:
+            axes.plot([ours, published], [height, height], color=colour, linewidth=0.8, alpha=0.5)
+        if published is not None:
+            axes.plot([published], [height], "o", mfc="white", mec=colour, markersize=7)
+        if ours is not None:
+            axes.errorbar([ours], [height], xerr=[row.test_standard_error or 0.0], fmt="o", color=colour, markersize=6)
+            if row.kind == LOWER_BOUND:
+                axes.annotate(
+                    "", (ours - 0.17, height), (ours, height), arrowprops={"arrowstyle": "->", "color": colour}
+                )
+    axes.set_yticks(np.arange(len(shown)), [row.name for row in shown], fontsize=8)
+    axes.set(xlabel="bits per sub-pixel on the test images (smaller is better)", ylim=(-0.7, len(shown) - 0.3))
+    axes.grid(True, axis="x", color="#dddddd", linewidth=0.6)
+    axes.legend(handles=_ladder_legend(), fontsize=8, loc="upper right", framealpha=1.0)
+    return _png(figure)
+
+
+def _place(row: ResultRow) -> float:
+    figure = row.test_bits_per_subpixel if row.test_bits_per_subpixel is not None else row.published_test
+    return figure if figure is not None else 0.0
+
+
+def _ladder_legend() -> list[Line2D]:
+    grey = "#5a5a5a"
+    return [
+        Line2D([], [], marker="o", linestyle="", mfc="white", mec=grey, markersize=7, label="published"),
+        Line2D([], [], marker="o", linestyle="", color=grey, markersize=6, label="ours (± one standard error)"),
+        Line2D([], [], marker=r"$\leftarrow$", linestyle="", color=grey, markersize=9, label="ours is a bound"),
+        *(
+            Line2D([], [], marker="s", linestyle="", color=colour, markersize=6, label=family)
+            for family, colour in _FAMILY_COLOURS.items()
+        ),
+    ]
+
+
+def _png(figure: Figure) -> bytes:
+    with matplotlib.rc_context({"font.family": "DejaVu Sans"}):
+        buffer = io.BytesIO()
+        FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=120, metadata={"Software": None})
+        return buffer.getvalue()

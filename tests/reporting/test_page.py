@@ -1,0 +1,93 @@
+"""The page: complete, self-contained, escaped, and the whole report reproducible byte for byte."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+from dgm.reporting.files import report_files
+from dgm.reporting.page import page_html
+from dgm.reporting.rows import paired_differences, result_rows
+from tests.reporting.made_up import metrics, whole_run
+
+
+class Links(HTMLParser):
+    """Collects what the page loads or links to, and checks that tags are closed in order."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.anchors: set[str] = set()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.targets += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        self.anchors |= {f"#{value}" for name, value in attrs if name == "id"}
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def page(root: Path, *sampled: str) -> str:
+    rows = result_rows("cpu", {}, root)
+    return page_html(rows, paired_differences(rows, "cpu", root), "cpu", sampled)
+
+
+def links(html: str) -> Links:
+    parser = Links()
+    parser.feed(html)
+    assert not parser.open
+    return parser
+
+
+def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
+    whole_run(tmp_path, "pixelcnn")
+    html = page(tmp_path, "pixelcnn")
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|<script", html)
+    parser = links(html)
+    inside = [target for target in parser.targets if target.startswith("#")]
+    assert set(inside) <= parser.anchors
+    written = {*report_files("cpu", {}, tmp_path), "samples/pixelcnn.png", "data:,"}
+    assert {target for target in parser.targets if not target.startswith("#")} <= written
+    assert "samples/pixelcnn.png" in parser.targets
+
+
+def test_the_page_shows_results_provenance_and_compression(tmp_path: Path) -> None:
+    whole_run(tmp_path, "pixelcnn")
+    whole_run(tmp_path, "real_nvp", kind="lower_bound", method="dequantized")
+    html = page(tmp_path)
+    for text in ("3.457 ± 0.008", "≤ 3.457 ± 0.008", "0123456789 + local changes", "run-id", "bit for bit", "+0.07 %"):
+        assert text in html, text
+    assert "No samples in this profile yet" in html
+    assert "2 of 24 models have a result" in html
+
+
+def test_the_page_explains_what_a_reader_will_stumble_over(tmp_path: Path) -> None:
+    html = " ".join(page(tmp_path).split())
+    for text in ("6.003 &minus; 1.8 = 4.203", "plus 1/12", "averages the <em>logits</em>", "not the published size"):
+        assert text in html, text
+
+
+def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
+    metrics(tmp_path, "<b>&x")
+    html = page(tmp_path)
+    links(html)
+    assert "&lt;b&gt;&amp;x" in html
+
+
+def test_equal_run_files_give_equal_bytes(tmp_path: Path) -> None:
+    whole_run(tmp_path, "pixelcnn")
+    whole_run(tmp_path, "nice", test_bits_per_subpixel=4.5)
+    assert report_files("cpu", {}, tmp_path) == report_files("cpu", {}, tmp_path)
+
+
+def test_reporting_never_imports_torch() -> None:
+    code = "import sys, dgm.reporting.files; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,78 @@
+"""Plots: the long form of the curves, labels that do not overlap, pictures that depend on the run files only."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from dgm.reporting.plots import ladder_png, long_form, read_curves, spread, training_curves_png
+from dgm.reporting.rows import result_rows
+from dgm.runs import CURVE_COLUMNS, RunFiles, StageError, write_table, write_text
+from tests.reporting.made_up import metrics
+
+
+def write_curve(root: Path, model: str, *rows: tuple[float | None, ...]) -> None:
+    write_table(RunFiles("cpu", model, root).curve, CURVE_COLUMNS, rows)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return matplotlib.image.imread(io.BytesIO(png), format="png")
+
+
+def test_long_form_has_one_line_a_measured_point(tmp_path: Path) -> None:
+    write_curve(tmp_path, "nice", (0, 0, 0.0, 8.0, 8.1), (5, 160, 0.1, 6.5, None))
+    write_curve(tmp_path, "uniform", (0, 45000, None, 8.0, None))
+    lines = long_form(read_curves("cpu", tmp_path)).to_csv(index=False).splitlines()
+    assert lines == [
+        "model,step,images_seen,bits_per_subpixel,split",
+        "uniform,0,45000,8.0,train",
+        "nice,0,0,8.0,train",
+        "nice,5,160,6.5,train",
+        "nice,0,0,8.1,validation",
+    ]
+
+
+def test_without_curves_the_long_form_is_its_header(tmp_path: Path) -> None:
+    assert long_form(read_curves("cpu", tmp_path)).to_csv(index=False) == (
+        "model,step,images_seen,bits_per_subpixel,split\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "step,loss\n1,2\n", "a,b\n1,2,3\n1\n", ",".join(CURVE_COLUMNS) + "\n1,x,2,3,4\n"])
+def test_a_broken_curve_is_named(tmp_path: Path, text: str) -> None:
+    write_text(RunFiles("cpu", "nice", tmp_path).curve, text)
+    with pytest.raises(StageError, match=r"curves/nice\.csv"):
+        read_curves("cpu", tmp_path)
+
+
+def test_a_curve_adds_ink_and_a_single_point_does_not(tmp_path: Path) -> None:
+    write_curve(tmp_path, "made", (1, 32, 0.1, 7.0, 7.1), (100, 3200, 0.1, 5.0, 5.1))
+    one = training_curves_png(read_curves("cpu", tmp_path))
+    write_curve(tmp_path, "uniform", (0, 45000, None, 8.0, None))
+    assert training_curves_png(read_curves("cpu", tmp_path)) == one
+    write_curve(tmp_path, "nice", (1, 32, 0.1, 6.0, None), (100, 3200, 0.1, 5.5, None))
+    both = training_curves_png(read_curves("cpu", tmp_path))
+    assert (pixels(both) < 0.9).sum() > (pixels(one) < 0.9).sum()
+
+
+def test_an_empty_profile_still_gives_pictures(tmp_path: Path) -> None:
+    assert pixels(training_curves_png({})).ndim == 3
+    assert pixels(ladder_png(result_rows("cpu", {}, tmp_path))).ndim == 3
+
+
+def test_the_ladder_marks_a_bound(tmp_path: Path) -> None:
+    metrics(tmp_path, "nice", test_bits_per_subpixel=4.6)
+    exact = ladder_png(result_rows("cpu", {}, tmp_path))
+    metrics(tmp_path, "nice", test_bits_per_subpixel=4.6, kind="lower_bound")
+    assert ladder_png(result_rows("cpu", {}, tmp_path)) != exact
+
+
+def test_spread_keeps_the_gap_the_order_and_the_frame() -> None:
+    moved = spread([0.1, 0.1, 0.1, 0.97, 0.99, 1.0], 0.05)
+    assert np.diff(moved).min() >= 0.05 - 1e-12
+    assert max(moved) <= 1.0
+    assert spread([0.2, 0.5], 0.05) == [0.2, 0.5]

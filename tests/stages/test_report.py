@@ -1,0 +1,62 @@
+"""python -m stages.report: its files, their schema and its failures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dgm.config import load_params
+from dgm.fingerprints import current_key
+from dgm.runs import StageError
+from stages.report import main
+from tests.reporting.made_up import whole_run
+
+PARAMS = Path("params.yaml").resolve()
+FILES = {
+    "index.html",
+    "results.csv",
+    "curves.csv",
+    "paired_differences.csv",
+    "training_curves.png",
+    "ladder.png",
+    *(f"cifar10_{table}.{kind}" for table in ("pixelrnn", "pixelcnn_pp", "all") for kind in ("md", "csv", "tex")),
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one model in params.yaml, as the working directory."""
+    values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    values["models"] = {"uniform": values["models"]["uniform"]}
+    values["suite"] = ["uniform"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["report", "--profile", "cpu"])
+    return tmp_path
+
+
+def test_an_empty_profile_gets_the_whole_report(project: Path) -> None:
+    main()
+    assert {path.name for path in (project / "reports" / "cpu").iterdir()} == FILES
+
+
+def test_current_and_stale_results_are_told_apart(project: Path) -> None:
+    key = current_key(load_params(), "uniform", "cpu")
+    whole_run(project, "uniform", code_and_params_key=key)
+    whole_run(project, "made", code_and_params_key=key)
+    main()
+    text = (project / "reports" / "cpu" / "cifar10_all.md").read_text(encoding="utf-8")
+    assert "| Uniform Distribution  " in text
+    assert "| MADE † " in text
+
+
+def test_a_damaged_run_file_leaves_the_old_report_alone(project: Path) -> None:
+    main()
+    before = (project / "reports" / "cpu" / "results.csv").read_bytes()
+    whole_run(project, "uniform").metrics.write_text("{")
+    with pytest.raises(StageError, match=r"metrics/uniform\.json"):
+        main()
+    assert (project / "reports" / "cpu" / "results.csv").read_bytes() == before
