@@ -1,0 +1,140 @@
+"""PixelCNN: a fully convolutional network of masked 3x3 convolutions and a softmax over levels.
+
+Source: van den Oord, Kalchbrenner & Kavukcuoglu (2016), arXiv 1601.06759, sections 3.3 to 3.6 and table 1.
+Differs: optimisation (the paper: RMSProp); one residual block is counted as one of the paper's 15 layers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from dgm.config import Config
+from dgm.distributions import categorical
+from dgm.model_api import Conditionals, TrainedAutoregressiveModel
+from dgm.nets.cached_conv import CachedConv, CachedPointwise
+from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
+from dgm.nets.softmax_head import CachedSoftmaxHead, SoftmaxHead
+from dgm.types import Images, ImageSpec
+
+
+class PixelCNNConfig(Config):
+    """num_features: h of the paper, the inner width of a block; the residual stream has 2h. Published: 128, 15, 1024.
+
+    One residual block is one layer of the paper.
+    """
+
+    num_features: int = Field(gt=0)
+    num_blocks: int = Field(gt=0)
+    num_head_features: int = Field(gt=0)
+
+
+class ResidualBlock(nn.Module):
+    """x plus: ReLU, 1x1 to h, ReLU, 3x3, ReLU, 1x1 back to 2h, all with mask B. Shapes: (N, 2h, H, W), unchanged.
+
+    Source: van den Oord et al. (2016), arXiv 1601.06759, figure 5 (left).
+    """
+
+    def __init__(self, num_features: int, spec: ImageSpec) -> None:
+        super().__init__()
+        outer, inner = feature_degrees(2 * num_features, spec), feature_degrees(num_features, spec)
+        self.reduce = MaskedConv2d(outer, inner, (1, 1), "B")
+        self.context = MaskedConv2d(inner, inner, (3, 3), "B")
+        self.expand = MaskedConv2d(inner, outer, (1, 1), "B")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.expand(F.relu(self.context(F.relu(self.reduce(F.relu(x))))))
+
+
+class PixelCNN(TrainedAutoregressiveModel):
+    """7x7 convolution with mask A, residual blocks with mask B, softmax head."""
+
+    config_type = PixelCNNConfig
+
+    def __init__(self, spec: ImageSpec, config: PixelCNNConfig) -> None:
+        super().__init__(spec, config)
+        outer = feature_degrees(2 * config.num_features, spec)
+        self.stem = MaskedConv2d(input_degrees(spec), outer, (7, 7), "A")
+        self.blocks = nn.ModuleList(ResidualBlock(config.num_features, spec) for _ in range(config.num_blocks))
+        self.head = SoftmaxHead(outer, config.num_head_features, spec)
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
+        return values.to(self.stem.weight.dtype) * (2 / (self.spec.levels - 1)) - 1
+
+    def logits(self, images: Images) -> Tensor:
+        """Shapes: (N, C, H, W) -> (N, H, W, C, levels)."""
+        x = self.scaled(images).contiguous(memory_format=torch.channels_last)
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+    def log_prob(self, images: Images) -> Tensor:
+        return categorical.log_prob(self.logits(images), images.permute(0, 2, 3, 1))
+
+    def log_pmf(self, images: Images) -> Tensor:
+        return categorical.log_pmf(self.logits(images)).permute(0, 3, 1, 2, 4)
+
+    def conditionals(self, num_images: int) -> Conditionals:
+        return CachedPixelCNN(self, num_images)
+
+
+class CachedBlock:
+    """Incremental form of a ResidualBlock. Shapes: (N, features of the degree) -> unchanged."""
+
+    def __init__(self, block: ResidualBlock, num_images: int, spec: ImageSpec) -> None:
+        num_features = len(block.context.bias)
+        inner, outer = feature_degrees(num_features, spec), feature_degrees(2 * num_features, spec)
+        reduce, expand = block.reduce.masked_weight()[:, :, 0, 0], block.expand.masked_weight()[:, :, 0, 0]
+        self.reduce = CachedPointwise(reduce, block.reduce.bias, outer, inner, num_images, spec)
+        self.context = CachedConv(block.context, inner, inner, num_images, spec)
+        self.expand = CachedPointwise(expand, block.expand.bias, inner, outer, num_images, spec)
+
+    def step(self, x: Tensor, column: int, degree: int) -> Tensor:
+        torch.clamp_min(x, 0, out=self.reduce.slots[degree])
+        torch.clamp_min(self.reduce.step(degree), 0, out=self.context.slot(column, degree))
+        torch.clamp_min(self.context.step(column, degree), 0, out=self.expand.slots[degree])
+        return self.expand.step(degree).add_(x)
+
+
+class CachedPixelCNN(Conditionals):
+    """Each activation computed once: a sub-pixel costs the features of its own degree at its own pixel."""
+
+    @torch.no_grad()
+    def __init__(self, model: PixelCNN, num_images: int) -> None:
+        self.model, spec = model, model.spec
+        outer = feature_degrees(2 * model.config.num_features, spec)
+        self.stem = CachedConv(model.stem, input_degrees(spec), outer, num_images, spec)
+        self.blocks = [CachedBlock(block, num_images, spec) for block in model.blocks]  # type: ignore[arg-type]
+        self.head = CachedSoftmaxHead(model.head, num_images)
+        self.column = self.degree = 0
+        self._start_row()
+        self.next_log_pmf = self._advance()
+
+    def _start_row(self) -> None:
+        self.stem.start_row()
+        for block in self.blocks:
+            block.context.start_row()
+
+    def log_pmf(self) -> Tensor:
+        return self.next_log_pmf
+
+    @torch.no_grad()
+    def push(self, values: Tensor) -> None:
+        self.stem.slot(self.column, self.degree)[:, 0] = self.model.scaled(values)
+        self.degree += 1
+        if self.degree == self.model.spec.channels:
+            self.column, self.degree = self.column + 1, 0
+        if self.column == self.model.spec.width:
+            self.column = 0
+            self._start_row()
+        self.next_log_pmf = self._advance()
+
+    def _advance(self) -> Tensor:
+        x = self.stem.step(self.column, self.degree)
+        for block in self.blocks:
+            x = block.step(x, self.column, self.degree)
+        return categorical.log_pmf(self.head.step(x, self.degree))
