@@ -104,7 +104,7 @@ class GradientTrained(ABC):
 
     def prepare(self, images: Images, generator: torch.Generator) -> None:
         """Called once before step 0 with the whole training set: whitening, data-dependent initialisation."""
-        return None
+        return
 
     @abstractmethod
     def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
@@ -128,7 +128,7 @@ class Fitted(ABC):
 
     def finish(self, images: Images) -> None:
         """Called once after the last iteration."""
-        return None
+        return
 
 
 class Conditionals(ABC):

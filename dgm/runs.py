@@ -87,7 +87,7 @@ class Metrics:
     """metrics/<model>.json: what evaluation found. Deterministic: no time, no date, no machine.
 
     The unit of every *_bits_per_subpixel is bits per sub-pixel; smaller is better. `method` is exact, dequantized,
-    elbo or importance-weighted (K), and names how `test_bits_per_subpixel` was reached. Errors are one standard error: of the
+    elbo or importance-weighted (K): how `test_bits_per_subpixel` was reached. Errors are one standard error: of the
     mean over images (standard), and of the mean over noise draws (monte_carlo; None for exact models).
     """
 
@@ -175,7 +175,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: S103 - mkstemp makes it private, results are for everyone to read
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)

@@ -57,7 +57,9 @@ def main() -> None:
             f"over {LARGEST_DIFFERENCE:.1%} apart, so one of the two is wrong"
         )
     num_bytes = files.compressed.stat().st_size
-    record = Compression(name, profile, measured, claimed, len(images), num_bytes, True, "decoded, pixel by pixel equal")
+    record = Compression(
+        name, profile, measured, claimed, len(images), num_bytes, True, "decoded, pixel by pixel equal"
+    )
     write_record(files.compression, record)
     provenance = read_record(files.provenance, Provenance)
     with open_run(profile, name, "", provenance.mlflow_run_id if provenance else None, "compress") as run:

@@ -1,4 +1,4 @@
-"""Draws a fixed-seed grid of samples from one model and, if it is autoregressive, completes upper halves of test images."""
+"""Draws a fixed-seed grid of samples from one model; an autoregressive one also completes upper halves of test images."""
 
 from __future__ import annotations
 

@@ -45,9 +45,7 @@ def main() -> None:
                 result = fit(model, images, training, common.seed, scratch, run, arguments.stop_after_seconds)
             else:
                 held_out = torch.from_numpy(splits.validation.copy()).to(device)
-                trainer = Trainer(
-                    model, images, held_out, training, common.seed, scratch, run, scoring.batch_size
-                )
+                trainer = Trainer(model, images, held_out, training, common.seed, scratch, run, scoring.batch_size)
                 result = trainer.run(arguments.stop_after_seconds)
             if not result.is_finished:
                 run.finish("RUNNING")

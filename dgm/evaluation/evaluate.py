@@ -56,7 +56,14 @@ def evaluate_split(
     def one_pass(score: Callable[[Images, torch.Generator], LogLikelihood], draw: int) -> Scored:
         title = f"{name} pass {draw + 1}"
         return score_images(
-            score, images, track(starts, len(starts), title, "batch"), size, seed, Stream.EVALUATION, draw, device=device
+            score,
+            images,
+            track(starts, len(starts), title, "batch"),
+            size,
+            seed,
+            Stream.EVALUATION,
+            draw,
+            device=device,
         )
 
     is_stochastic = isinstance(model, DensityModel | BoundModel)

@@ -69,7 +69,7 @@ class CharRNN(TrainedAutoregressiveModel):
         return self.embedding_above(above) + self.embedding_row(row) + self.embedding_column(column)
 
     def inputs(self, values: Tensor, first: int, last: int) -> Tensor:
-        """What the LSTM reads at positions first..last - 1, whole rows. Shapes: (N, T) int64 -> (N, last - first, F)."""
+        """What the LSTM reads at positions first to last - 1, whole rows. Shapes: (N, T) -> (N, last - first, F)."""
         features = self.embedding(shifted(values, self.spec)[:, first:last])
         if self.config.has_position_features:
             reach = self.spec.width * self.spec.channels

@@ -82,10 +82,10 @@ class MADE(TrainedAutoregressiveModel):
     def _draw_mask(self, mask: int) -> tuple[Tensor, list[Tensor]]:
         """Ranks of the inputs and degrees of the hidden layers of one mask."""
         num_inputs, config = self.spec.num_subpixels, self.config
-        order = torch.arange(num_inputs)
+        order = torch.arange(num_inputs, device="cpu")
         if config.ordering != "natural":
             of_order = mask if config.ordering == "order_agnostic" else 0
-            order = torch.randperm(num_inputs, generator=generator_for(config.mask_seed, 0, of_order))
+            order = torch.randperm(num_inputs, generator=generator_for(config.mask_seed, 0, of_order), device="cpu")
         degrees = draw_degrees(num_inputs, config.hidden_sizes, generator_for(config.mask_seed, 1, mask))
         return ranks_of(order), degrees
 
@@ -99,9 +99,8 @@ class MADE(TrainedAutoregressiveModel):
         self.head.bias.data.copy_(bias.flatten())
         position = torch.arange(num_inputs)
         has_left = position % (channels * self.spec.width) >= channels
-        weights = torch.zeros(num_inputs, num_inputs)
-        weights[position[has_left], position[has_left] - channels] = 1.0
-        self._set_direct(weights, torch.zeros(num_inputs))
+        copy = torch.diag(has_left[channels:].to(bias.dtype), diagonal=-channels)
+        self._set_direct(copy, torch.zeros(num_inputs))
 
     @torch.no_grad()
     def _set_direct(self, weights: Tensor, intercepts: Tensor) -> None:

