@@ -1,4 +1,4 @@
-"""Run files of one profile -> tables, plots and the page under reports/<profile>/. Runs no model."""
+"""Run files of one profile -> tables, plots and the page under reports/<profile>/, and MLflow. Runs no model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dgm.config import PROFILES, load_params
 from dgm.fingerprints import current_key
 from dgm.reporting.files import report_files
 from dgm.runs import RunFiles, atomic_file
+from dgm.tracking.results import record_results
 from stages.cli import run_stage
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     for name, content in report_files(profile, current).items():
         with atomic_file(folder / name) as file:
             file.write(content)
+    record_results(profile, params.suite, current)
     print(f"report ({profile}): {folder / 'index.html'}")
 
 

@@ -1,4 +1,4 @@
-"""Draws a fixed-seed grid of samples from one model; an autoregressive one also completes upper halves of test images."""
+"""Draws a fixed-seed grid of samples from one model; autoregressive ones also complete upper halves of test images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from dgm.config import load_params
 from dgm.data.arrays import load_arrays
 from dgm.model_api import AutoregressiveModel, sample_ancestrally
 from dgm.registry import build_model
-from dgm.runs import Provenance, RunFiles, read_record
+from dgm.runs import RunFiles
 from dgm.sampling.completion import upper_half
 from dgm.sampling.picture import save_picture
 from dgm.seeds import Stream, generator_for
-from dgm.tracking.mlflow_store import open_run
 from dgm.types import CIFAR10
 from dgm.weights import load_weights
 from stages.cli import DATA, parse_arguments, prepare_device, run_stage
@@ -50,10 +49,6 @@ def main() -> None:
 
     originals = test[: len(completions)]
     save_picture(files.samples, *(np.asarray(part.cpu()) for part in (samples, originals, completions)))
-    provenance = read_record(files.provenance, Provenance)
-    with open_run(profile, name, "", provenance.mlflow_run_id if provenance else None, "sample") as run:
-        run.log_metrics({"sample_seconds": seconds, "sampled_images": config.num_images}, 0)
-        run.log_artifact(files.samples, None)
     print(f"{name} ({profile}): {config.num_images} samples in {seconds:.1f} s")
 
 

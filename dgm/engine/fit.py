@@ -10,9 +10,9 @@ from dgm.engine.loop import CHECKPOINT_SECONDS, TrainingResult, check_finite
 from dgm.engine.settings import FitConfig
 from dgm.model_api import Fitted, Model
 from dgm.seeds import Stream, generator_for
-from dgm.tracking.tracked_run import TrackedRun
 from dgm.tracking.progress import Progress
 from dgm.tracking.scratch import Scratch
+from dgm.tracking.tracked_run import TrackedRun
 from dgm.types import Images
 from dgm.units import nats_to_bits_per_subpixel
 

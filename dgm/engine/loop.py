@@ -25,9 +25,9 @@ from dgm.model_api import GradientTrained, Model
 from dgm.runs import StageError
 from dgm.scoring import score_images
 from dgm.seeds import Stream, generator_for, seed_global
-from dgm.tracking.tracked_run import TrackedRun
 from dgm.tracking.progress import Progress
 from dgm.tracking.scratch import Scratch
+from dgm.tracking.tracked_run import TrackedRun
 from dgm.types import Images
 from dgm.units import nats_to_bits_per_subpixel
 

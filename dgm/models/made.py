@@ -62,6 +62,8 @@ class MADE(TrainedAutoregressiveModel):
 
     config_type = MADEConfig
     hot_method = "log_prob_of_mask"
+    ranks: Tensor  # of every input in the order of each mask, (masks, D)
+    residual_scale: Tensor  # the unit of means and scales, (D,)
 
     def __init__(self, spec: ImageSpec, config: MADEConfig) -> None:
         super().__init__(spec, config)
