@@ -134,10 +134,13 @@ class MADE(TrainedAutoregressiveModel):
         """Degrees of a hidden layer's units under one mask, (H,)."""
         return getattr(self, f"degrees_{layer}")[mask]
 
+    def hidden_layers(self) -> list[nn.Linear]:
+        return [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
+
     def masked_weight(self, layer: int, mask: int) -> Tensor:
         """Weight into a hidden layer, zero where its degrees forbid reading. Shapes: -> (H, inputs)."""
         below = self.ranks[mask] if layer == 0 else self.degrees(layer - 1, mask)
-        return self.hidden[layer].weight * may_read(below, self.degrees(layer, mask))
+        return self.hidden_layers()[layer].weight * may_read(below, self.degrees(layer, mask))
 
     def mixture(self, outputs: Tensor, direct: Tensor, residual_scale: Tensor) -> LogisticMixture:
         """Shapes: outputs (..., 3 K), direct (...), residual_scale (...) -> one-channel mixtures of shape (...)."""
@@ -158,7 +161,7 @@ class MADE(TrainedAutoregressiveModel):
         num_inputs, ranks = self.spec.num_subpixels, self.ranks[mask]
         x = unit_from_levels(values, self.spec.levels, self.residual_scale.dtype)
         features = x
-        for layer, linear in enumerate(self.hidden):
+        for layer, linear in enumerate(self.hidden_layers()):
             features = self.dropout(F.relu(F.linear(features, self.masked_weight(layer, mask), linear.bias)))
         reads = may_read_strictly(self.degrees(len(self.hidden) - 1, mask), ranks)
         weight = (self.head.weight.unflatten(0, (num_inputs, -1)) * reads.unsqueeze(1)).flatten(0, 1)
@@ -218,11 +221,12 @@ class MADEConditionals(Conditionals):
     def __init__(self, model: MADE, num_images: int) -> None:
         self.model, num_members = model, model.config.ensemble_size
         masks, num_inputs = range(num_members), model.spec.num_subpixels
-        first, last = model.hidden[0], len(model.hidden) - 1
+        self.layers = model.hidden_layers()
+        last = len(self.layers) - 1
         self.raster_order = model._raster_order().tolist()
         self.x = model.residual_scale.new_zeros(num_images, num_inputs)  # what is not yet known reads as nothing
         self.columns = torch.stack([model.masked_weight(0, mask) for mask in masks]).permute(2, 0, 1).contiguous()
-        self.preactivations = first.bias.repeat(num_members, num_images, 1)  # type: ignore[operator]
+        self.preactivations = self.layers[0].bias.repeat(num_members, num_images, 1)
         self.hidden_weights = [
             torch.stack([model.masked_weight(layer, mask).T for mask in masks]) for layer in range(1, last + 1)
         ]
@@ -254,8 +258,8 @@ class MADEConditionals(Conditionals):
         """Log-probabilities of the next sub-pixel under each mask, (members, N, levels)."""
         model, raster = self.model, self.raster_order[self.position]
         features = F.relu(self.preactivations)
-        for linear, weight in zip(model.hidden[1:], self.hidden_weights, strict=True):
-            features = F.relu(torch.baddbmm(linear.bias, features, weight))  # type: ignore[arg-type]
+        for linear, weight in zip(self.layers[1:], self.hidden_weights, strict=True):
+            features = F.relu(torch.baddbmm(linear.bias, features, weight))
         features = features * (self.last_degrees < self.position)
         outputs = F.linear(features, self.head_weight[raster], self.head_bias[raster])
         link = model.head_direct

@@ -11,16 +11,17 @@ class LSTMStepper:
 
     @torch.no_grad()
     def __init__(self, lstm: nn.LSTM, num_sequences: int) -> None:
-        weight = lstm.weight_hh_l0
+        parameters = dict(lstm.named_parameters())
+        weight = parameters["weight_hh_l0"]
         self.num_hidden = lstm.hidden_size
         self.cells = [weight.new_zeros(num_sequences, lstm.hidden_size) for _ in range(lstm.num_layers)]
         self.inputs: list[Tensor] = []  # of each layer: what it reads, then its own last output
         self.weights: list[Tensor] = []
         self.biases: list[Tensor] = []
         for layer in range(lstm.num_layers):
-            of_input, of_state = getattr(lstm, f"weight_ih_l{layer}"), getattr(lstm, f"weight_hh_l{layer}")
+            of_input, of_state = parameters[f"weight_ih_l{layer}"], parameters[f"weight_hh_l{layer}"]
             self.weights.append(torch.cat([of_input, of_state], dim=1).T.contiguous())
-            self.biases.append(getattr(lstm, f"bias_ih_l{layer}") + getattr(lstm, f"bias_hh_l{layer}"))
+            self.biases.append(parameters[f"bias_ih_l{layer}"] + parameters[f"bias_hh_l{layer}"])
             self.inputs.append(weight.new_zeros(num_sequences, len(self.weights[-1])))
         self.gates = weight.new_zeros(num_sequences, 4 * lstm.hidden_size)
 
