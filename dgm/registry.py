@@ -18,6 +18,9 @@ MODELS: dict[str, str] = {
     "made": "dgm.models.made:MADE",
     "wavenet": "dgm.models.wavenet:WaveNet",
     "char_rnn": "dgm.models.char_rnn:CharRNN",
+    "row_lstm": "dgm.models.row_lstm:RowLSTM",
+    "diagonal_bilstm": "dgm.models.diagonal_bilstm:DiagonalBiLSTM",
+    "ride": "dgm.models.ride:RIDE",
 }
 
 

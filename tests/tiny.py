@@ -42,6 +42,17 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "has_position_features": True,
         "segment_rows": 1,
     },
+    "row_lstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7},
+    "diagonal_bilstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7},
+    "ride": {
+        "neighbourhood_rows": 1,
+        "neighbourhood_reach": 2,
+        "num_hidden": 4,
+        "num_layers": 2,
+        "num_components": 2,
+        "num_scales": 2,
+        "num_gate_features": 3,
+    },
 }
 
 # image sizes: enumerable; large enough for a leak of any direction; both divisible by what every architecture asks for

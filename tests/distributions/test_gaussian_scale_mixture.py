@@ -56,6 +56,7 @@ def test_density_is_the_mixture_of_the_definition() -> None:
     assert float(mixture.log_prob(y, h).exp()) == pytest.approx(expected, rel=1e-10)
 
 
+@torch.no_grad()
 def test_samples_have_the_moments_of_the_density() -> None:
     mixture, count = random_mixture(2), 40000
     h = random_features(1)
@@ -81,6 +82,7 @@ def test_cold_samples_are_the_mode_of_the_likeliest_component() -> None:
     torch.testing.assert_close(cold, mixture.means(h)[:, likeliest], rtol=0, atol=1e-3)
 
 
+@torch.no_grad()
 def test_start_is_the_scale_mixture_of_the_residuals() -> None:
     generator = torch.Generator().manual_seed(3)
     scales = torch.where(torch.rand(20000, 1, generator=generator) < 0.25, 5.0, 0.2)
