@@ -17,14 +17,20 @@ DATA = Path("data")
 PAUSED = 75  # exit code of a training that stopped at its session's limit: the same command goes on
 
 
-def parse_arguments(description: str | None, can_pause: bool = False) -> argparse.Namespace:
-    """--model, --profile and, for training, --stop-after-seconds."""
+def make_parser(description: str | None, can_pause: bool) -> argparse.ArgumentParser:
+    """--model, --profile and, for training, how to pause and how often to save."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", required=True, help="a name from the registry, e.g. pixelcnn_pp")
     parser.add_argument("--profile", required=True, choices=PROFILES)
     if can_pause:
         parser.add_argument("--stop-after-seconds", type=float, help="pause, with a checkpoint, after this long")
-    return parser.parse_args()
+        parser.add_argument("--checkpoint-every-seconds", type=float, default=30.0, help="how much a kill may cost")
+    return parser
+
+
+def parse_arguments(description: str | None, can_pause: bool = False) -> argparse.Namespace:
+    """The command line of a stage that works on one model in one profile."""
+    return make_parser(description, can_pause).parse_args()
 
 
 def prepare_device(config: RunConfig) -> torch.device:

@@ -41,12 +41,13 @@ def main() -> None:
         saved = scratch.load()
         with open_run(profile, name, key, saved["run"] if saved else None, "train") as run:
             run.log_params({"model": params.models[name][profile], "common": common.model_dump()})
+            pause, save = arguments.stop_after_seconds, arguments.checkpoint_every_seconds
             if isinstance(training, FitConfig):
-                result = fit(model, images, training, common.seed, scratch, run, arguments.stop_after_seconds)
+                result = fit(model, images, training, common.seed, scratch, run, save, pause)
             else:
                 held_out = torch.from_numpy(splits.validation.copy()).to(device)
-                trainer = Trainer(model, images, held_out, training, common.seed, scratch, run, scoring.batch_size)
-                result = trainer.run(arguments.stop_after_seconds)
+                size = scoring.batch_size
+                result = Trainer(model, images, held_out, training, common.seed, scratch, run, size, save).run(pause)
             if not result.is_finished:
                 run.finish("RUNNING")
                 print(f"paused at step {result.num_steps}; the same command goes on from there")

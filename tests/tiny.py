@@ -42,8 +42,8 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "has_position_features": True,
         "segment_rows": 1,
     },
-    "row_lstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7},
-    "diagonal_bilstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7},
+    "row_lstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7, "num_start_images": 20},
+    "diagonal_bilstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7, "num_start_images": 20},
     "ride": {
         "neighbourhood_rows": 1,
         "neighbourhood_reach": 2,

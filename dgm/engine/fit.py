@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from dgm.engine.loop import CHECKPOINT_SECONDS, TrainingResult, check_finite
+from dgm.engine.loop import TrainingResult, check_finite
 from dgm.engine.settings import FitConfig
 from dgm.model_api import Fitted, Model
 from dgm.seeds import Stream, generator_for
@@ -24,6 +24,7 @@ def fit(
     seed: int,
     scratch: Scratch,
     run: TrackedRun,
+    checkpoint_seconds: float,
     stop_after_seconds: float | None = None,
 ) -> TrainingResult:
     """Runs start, the iterations and finish; goes on from the scratch checkpoint if there is one.
@@ -60,7 +61,7 @@ def fit(
             run.log_metrics({"train_bits_per_subpixel": bits}, iteration)
             progress.update(iteration, iteration * len(images) / max(seconds(), 1e-9), bits, None, 0.0, seconds())
             is_paused = stop_after_seconds is not None and time.monotonic() - began > stop_after_seconds
-            if is_paused or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            if is_paused or time.monotonic() - saved_at > checkpoint_seconds:
                 save()
                 saved_at = time.monotonic()
             if is_paused and iteration < config.num_iterations:

@@ -31,7 +31,6 @@ from dgm.tracking.tracked_run import TrackedRun
 from dgm.types import Images
 from dgm.units import nats_to_bits_per_subpixel
 
-CHECKPOINT_SECONDS = 30.0
 CHECK_EVERY_ON_CUDA = 25  # reading the loss waits for the device, so it is not done at every step there
 
 
@@ -70,12 +69,14 @@ class Trainer:
         scratch: Scratch,
         run: TrackedRun,
         evaluation_batch_size: int,
+        checkpoint_seconds: float,
     ) -> None:
         assert isinstance(model, GradientTrained)
         self.model, self.config, self.seed = model, config, seed
         self.train_images = train_images
         self.validation_images = validation_images[: config.num_validation_images]
         self.scratch, self.tracked, self.evaluation_batch_size = scratch, run, evaluation_batch_size
+        self.checkpoint_seconds = checkpoint_seconds
         self.device = train_images.device
         self.step = 0
         self.seconds_before = 0.0
@@ -148,7 +149,7 @@ class Trainer:
                     self._check_interval(progress)
                     self.save()
                     return self._result({}, is_finished=False)
-                if now - saved_at > CHECKPOINT_SECONDS and self.interval_images:
+                if now - saved_at > self.checkpoint_seconds and self.interval_images:
                     self._check_interval(progress)
                     self.save()
                     saved_at = time.monotonic()

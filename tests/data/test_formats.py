@@ -84,7 +84,7 @@ def test_an_altered_archive_fails_with_one_clear_line_if_at_all(files: Files, tm
     path = write_tar(tmp_path / "archive", files(fake_arrays()))
     whole = path.read_bytes()
     failures = []
-    for position in [*range(0, 16), *range(16, len(whole), len(whole) // 40), *range(len(whole) - 8, len(whole))]:
+    for position in [*range(16), *range(16, len(whole), len(whole) // 40), *range(len(whole) - 8, len(whole))]:
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x55]) + whole[position + 1 :])
         failures.append(failure_of(path))
     refusals = [failure for failure in failures if failure is not None]

@@ -56,15 +56,16 @@ def train(
     model: Any = None,
     stop_after_seconds: float | None = None,
     tracked: UntrackedRun | None = None,
+    checkpoint_seconds: float = 1e9,
     **changes: Any,
 ) -> TrainingResult:
     seed_global(1)
     model = model or Histogram(SPEC, NoConfig())
     spec = model.spec
     config = TrainingConfig.model_validate(tiny_training(**changes))
-    trainer = Trainer(
-        model, random_images(spec, 50), random_images(spec, 20, 1), config, 1, scratch, tracked or UntrackedRun(), 8
-    )
+    run: Any = tracked or UntrackedRun()
+    images, held_out = random_images(spec, 50), random_images(spec, 20, 1)
+    trainer = Trainer(model, images, held_out, config, 1, scratch, run, 8, checkpoint_seconds)
     return trainer.run(stop_after_seconds)
 
 
@@ -86,7 +87,6 @@ def test_pausing_after_every_step_changes_nothing(scratch: Scratch, optimizer: s
 
 def test_a_crash_between_checkpoints_changes_nothing(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = train(scratch)
-    monkeypatch.setattr("dgm.engine.loop.CHECKPOINT_SECONDS", 0.0)
     steps = iter(range(100))
     plain_update = Trainer._train_step
 
@@ -97,7 +97,7 @@ def test_a_crash_between_checkpoints_changes_nothing(scratch: Scratch, monkeypat
 
     monkeypatch.setattr(Trainer, "_train_step", crash_at_seven)
     with pytest.raises(KeyboardInterrupt):
-        train(scratch)
+        train(scratch, checkpoint_seconds=0.0)
     monkeypatch.setattr(Trainer, "_train_step", plain_update)
     saved = scratch.load()
     assert saved is not None
@@ -139,14 +139,9 @@ class Diverging(Histogram):
         return Objective(found.loss * (float("inf") if self.calls > 8 else 1.0), found.nats)
 
 
-def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(
-    scratch: Scratch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dgm.engine.loop.CHECKPOINT_SECONDS", 0.0)
-    with pytest.raises(
-        StageError, match=r"step 8 \(learning rate 0.0833\) is inf; last good checkpoint: .*key.pt"
-    ):
-        train(scratch, Diverging(SPEC, NoConfig()), learning_rate=0.1)
+def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(scratch: Scratch) -> None:
+    with pytest.raises(StageError, match=r"step 8 \(learning rate 0.0833\) is inf; last good checkpoint: .*key.pt"):
+        train(scratch, Diverging(SPEC, NoConfig()), checkpoint_seconds=0.0, learning_rate=0.1)
     saved = scratch.load()
     assert saved is not None
     assert torch.isfinite(saved["model"]["logits"]).all()

@@ -109,7 +109,7 @@ def run_fit(folder: Path, num_iterations: int, stop: float | None = None, start:
     model.total.fill_(start)
     with Scratch("smoke", "counting", "key", folder) as scratch:
         config = FitConfig(num_iterations=num_iterations)
-        return fit(model, random_images(spec, 5), config, 1, scratch, UntrackedRun(), stop)  # type: ignore[arg-type]
+        return fit(model, random_images(spec, 5), config, 1, scratch, UntrackedRun(), 1e9, stop)  # type: ignore[arg-type]
 
 
 def test_a_fit_that_is_paused_between_iterations_ends_the_same(tmp_path: Path) -> None:

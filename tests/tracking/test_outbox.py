@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dgm.tracking.outbox import Entry, Outbox, RejectedError, keep_undelivered, next_batch
+from dgm.tracking.outbox import Entry, Outbox, RejectedError, keep_undelivered, next_batch, root_cause
 
 
 def metric(step: int) -> Entry:
@@ -69,7 +69,8 @@ def test_flush_does_not_wait_for_a_store_that_is_away() -> None:
     began = time.monotonic()
     assert not outbox.flush(5.0)
     assert time.monotonic() - began < 1.0
-    assert store.num_refused == 1
+    time.sleep(0.1)
+    assert store.num_refused == 1, "a flush does not ask again before the pause is over"
     assert outbox.close(0.1) == [metric(0)]
 
 
@@ -116,3 +117,9 @@ def test_undelivered_entries_are_appended_as_json_lines(tmp_path: Path) -> None:
     keep_undelivered(path, [metric(2), Entry("status", "status", "FINISHED", 0, 5)])
     lines = [Entry(**json.loads(line)) for line in path.read_text().splitlines()]
     assert lines == [metric(1), metric(2), Entry("status", "status", "FINISHED", 0, 5)]
+
+
+def test_root_cause_is_one_line_with_the_innermost_reason() -> None:
+    assert root_cause(ValueError("two\nlines")) == "ValueError: two lines"
+    nested = OSError('GET failed: retries exceeded (Caused by NewError("port 5: connection refused"))')
+    assert root_cause(nested) == 'OSError: NewError("port 5: connection refused"'

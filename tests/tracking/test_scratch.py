@@ -100,7 +100,9 @@ def test_damaged_newest_falls_back_and_says_so(tmp_path: Path, capsys: pytest.Ca
         loaded = scratch.load()
         assert loaded is not None
         assert loaded["step"] == 1
-        assert str(newest) in capsys.readouterr().err
+        warning = capsys.readouterr().err
+        assert f"{newest}: damaged checkpoint" in warning
+        assert f"going on from {scratch.folder / 'k1.previous.pt'}" in warning
         scratch.save(state_at(3))
         newest.unlink()
         fallback = scratch.load()

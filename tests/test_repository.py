@@ -1,0 +1,90 @@
+"""The registry, params.yaml, dvc.yaml, the published table, the documents and the code name the same things."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dgm.config import PROFILES, load_params
+from dgm.fingerprints import STAGES
+from dgm.registry import MODELS
+from dgm.reporting.published import CATALOGUE
+from stages.cli import make_parser
+
+ROOT = Path(__file__).parent.parent
+
+
+def pipeline() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def readme_commands() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_a_model_has_one_name_everywhere() -> None:
+    files = {path.stem for path in (ROOT / "dgm" / "models").glob("*.py")} - {"__init__"}
+    assert files == set(MODELS)
+    assert set(load_params().models) == set(MODELS)
+    for name, target in MODELS.items():
+        assert target.startswith(f"dgm.models.{name}:")
+
+
+def test_the_suite_is_every_model() -> None:
+    assert set(load_params().suite) == set(MODELS)
+
+
+def test_every_model_has_a_row_in_the_published_table() -> None:
+    assert set(MODELS) <= set(CATALOGUE)
+
+
+def test_every_stage_of_the_pipeline_is_a_module_that_parses_its_command() -> None:
+    for name, stage in pipeline().items():
+        command = stage["cmd"].replace("${item.model}", "uniform").replace("${item.profile}", "cpu")
+        words = shlex.split(command)
+        assert words[:3] == ["python", "-m", f"stages.{name}"]
+        assert (ROOT / "stages" / f"{name}.py").exists()
+        if "--model" in words:
+            make_parser("", can_pause=False).parse_args(words[3:])
+    assert set(STAGES) <= set(pipeline())
+
+
+def test_a_model_stage_tracks_its_own_block_and_fingerprint_only() -> None:
+    for name in STAGES:
+        stage = pipeline()[name]
+        assert stage["matrix"] == {"profile": ["${profile}"], "model": "${suite}"}
+        assert f"fingerprints/${{item.model}}/{name}.json" in stage["deps"]
+        own = ("models.${item.model}.${item.profile}.", "common.${item.profile}.")
+        assert all(param.startswith(own) for param in stage["params"])
+
+
+def test_commands_of_the_readme_are_commands() -> None:
+    from dvc.cli.parser import get_main_parser
+
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    commands = readme_commands()
+    assert {"make run", "make test"} <= set(commands)
+    for command in commands:
+        words = shlex.split(command)
+        if words[0] == "make":
+            assert set(words[1:]) <= targets, command
+        elif words[0] == "dvc":
+            get_main_parser().parse_args(words[1:])
+        elif words[:2] == ["python", "-m"]:
+            module = words[2]
+            assert (ROOT / (module.replace(".", "/") + ".py")).exists(), command
+            if "--model" in words:
+                arguments = make_parser("", can_pause="--stop-after-seconds" in words).parse_args(words[3:])
+                assert arguments.model in MODELS, command
+        else:
+            assert words[0] in (".", "mlflow"), command
+
+
+def test_profiles_are_the_ones_that_params_offer() -> None:
+    assert set(load_params().common) == set(PROFILES)
