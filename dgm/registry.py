@@ -13,6 +13,7 @@ MODELS: dict[str, str] = {
     "uniform": "dgm.models.uniform:Uniform",
     "histogram_per_channel": "dgm.models.histogram_per_channel:HistogramPerChannel",
     "histogram_left": "dgm.models.histogram_left:HistogramLeft",
+    "ppca": "dgm.models.ppca:PPCA",
     "multivariate_gaussian": "dgm.models.multivariate_gaussian:MultivariateGaussian",
     "ridge_autoregressive": "dgm.models.ridge_autoregressive:RidgeAutoregressive",
     "made": "dgm.models.made:MADE",

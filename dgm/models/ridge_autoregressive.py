@@ -123,7 +123,7 @@ class RidgeAutoregressive(Fitted, AutoregressiveModel):
         sums = torch.zeros(channels, 3, num_scales, dtype=torch.float64, device=self.device)
         for chunk in chunks:
             _, planes = self._planes(chunk)
-            expected = self._expected_error(planes).transpose(0, 1).flatten(1)
+            expected = self._expected_error(planes).transpose(0, 1).flatten(1).contiguous()
             errors = self._inside(planes)[:, channels + 1 :].transpose(0, 1).flatten(1)
             if bounds is None:
                 ranks = torch.arange(1, num_scales, device=self.device) * expected.shape[1] // num_scales
