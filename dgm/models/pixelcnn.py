@@ -58,7 +58,7 @@ class PixelCNN(TrainedAutoregressiveModel):
         outer = feature_degrees(2 * config.num_features, spec)
         self.stem = MaskedConv2d(input_degrees(spec), outer, (7, 7), "A")
         self.blocks = nn.ModuleList(ResidualBlock(config.num_features, spec) for _ in range(config.num_blocks))
-        self.head = SoftmaxHead(outer, config.num_head_features, spec)
+        self.readout = SoftmaxHead(outer, config.num_head_features, spec)
 
     def scaled(self, values: Tensor) -> Tensor:
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
@@ -70,7 +70,7 @@ class PixelCNN(TrainedAutoregressiveModel):
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        return self.head(x)
+        return self.readout(x)
 
     def log_prob(self, images: Images) -> Tensor:
         return categorical.log_prob(self.logits(images), images.permute(0, 2, 3, 1))
@@ -109,7 +109,7 @@ class CachedPixelCNN(Conditionals):
         outer = feature_degrees(2 * model.config.num_features, spec)
         self.stem = CachedConv(model.stem, input_degrees(spec), outer, num_images, spec)
         self.blocks = [CachedBlock(block, num_images, spec) for block in model.blocks]  # type: ignore[arg-type]
-        self.head = CachedSoftmaxHead(model.head, num_images)
+        self.readout = CachedSoftmaxHead(model.readout, num_images)
         self.column = self.degree = 0
         self._start_row()
         self.next_log_pmf = self._advance()
@@ -137,4 +137,4 @@ class CachedPixelCNN(Conditionals):
         x = self.stem.step(self.column, self.degree)
         for block in self.blocks:
             x = block.step(x, self.column, self.degree)
-        return categorical.log_pmf(self.head.step(x, self.degree))
+        return categorical.log_pmf(self.readout.step(x, self.degree))

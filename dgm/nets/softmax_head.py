@@ -2,42 +2,63 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgm.nets.cached_conv import CachedPointwise
-from dgm.nets.masked_conv import MaskedConv2d, degree_mask, feature_degrees, logit_degrees
+from dgm.nets.masked_conv import MaskedConv2d, degree_mask, feature_degrees, input_degrees, logit_degrees
 from dgm.types import ImageSpec
 
+NUM_SMOOTH_FREQUENCIES = 8.0
 
-class MaskedLogits(nn.Module):
+
+def cosine_basis(levels: int) -> Tensor:
+    """Cosines over the levels (DCT-II), slow ones first and largest. Shapes: -> (frequencies, levels), invertible."""
+    frequency = torch.arange(levels, dtype=torch.float64)[:, None]
+    phase = (torch.arange(levels, dtype=torch.float64) + 0.5) * (math.pi / levels)
+    return torch.cos(frequency * phase) / (1 + frequency / NUM_SMOOTH_FREQUENCIES)
+
+
+class CosineLogits(nn.Module):
     """A degree-masked linear map to all logits of a pixel, zero at first: an untrained model is exactly uniform.
 
+    The weights are stored as coefficients of cosines over the levels. The map is invertible, so the functions and
+    their number of parameters are those of the plain layer; but a step taken for one value also moves its neighbours,
+    which the plain layer learns level by level, from many more images.
     Shapes: (N, I, H, W) -> (N, H, W, C, levels), the levels contiguous.
     """
 
     def __init__(self, in_degrees: Tensor, spec: ImageSpec) -> None:
         super().__init__()
-        self.spec = spec
-        out_degrees = logit_degrees(spec)
-        self.weight = nn.Parameter(torch.zeros(len(out_degrees), len(in_degrees)))
-        self.bias = nn.Parameter(torch.zeros(len(out_degrees)))
+        self.coefficients = nn.Parameter(torch.zeros(spec.channels, spec.levels, len(in_degrees)))
+        self.bias_coefficients = nn.Parameter(torch.zeros(spec.channels, spec.levels))
+        self.basis: Tensor
         self.mask: Tensor
-        self.register_buffer("mask", degree_mask(in_degrees, out_degrees, "B").float(), persistent=False)
+        self.register_buffer("basis", cosine_basis(spec.levels).float(), persistent=False)
+        mask = degree_mask(in_degrees, input_degrees(spec), "B")
+        self.register_buffer("mask", mask.float().unsqueeze(1), persistent=False)
 
     def masked_weight(self) -> Tensor:
         """Shapes: -> (C * levels, I)."""
-        return self.weight * self.mask
+        return (self.basis.T @ (self.coefficients * self.mask)).flatten(0, 1)
+
+    def bias(self) -> Tensor:
+        """Shapes: -> (C * levels,)."""
+        return (self.bias_coefficients @ self.basis).flatten()
 
     def forward(self, features: Tensor) -> Tensor:
-        logits = F.linear(features.permute(0, 2, 3, 1), self.masked_weight(), self.bias)
-        return logits.unflatten(-1, (self.spec.channels, self.spec.levels))
+        logits = F.linear(features.permute(0, 2, 3, 1), self.masked_weight(), self.bias())
+        return logits.unflatten(-1, self.bias_coefficients.shape)
 
 
 class SoftmaxHead(nn.Module):
     """Two times (ReLU, 1x1 convolution with mask B), then the logits.
 
+    Only the logits are called `head...`: the hidden layers learn like the rest of the network (see
+    dgm.engine.optimizers), so a model names this module `readout`.
     Shapes: features (N, I, H, W) -> (N, H, W, C, levels).
     Source: van den Oord et al. (2016), arXiv 1601.06759, table 1; 1024 features each for CIFAR-10.
     """
@@ -48,10 +69,10 @@ class SoftmaxHead(nn.Module):
         self.degrees = feature_degrees(num_features, spec)
         self.first = MaskedConv2d(in_degrees, self.degrees, (1, 1), "B")
         self.second = MaskedConv2d(self.degrees, self.degrees, (1, 1), "B")
-        self.logits = MaskedLogits(self.degrees, spec)
+        self.head_logits = CosineLogits(self.degrees, spec)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.logits(self.second(F.relu(self.first(F.relu(features)))))
+        return self.head_logits(self.second(F.relu(self.first(F.relu(features)))))
 
 
 class CachedSoftmaxHead:
@@ -63,7 +84,7 @@ class CachedSoftmaxHead:
             return CachedPointwise(weight, layer.bias, in_degrees, head.degrees, num_images, head.spec)
 
         self.first, self.second = cached(head.first, head.in_degrees), cached(head.second, head.degrees)
-        weight, bias = head.logits.masked_weight(), head.logits.bias
+        weight, bias = head.head_logits.masked_weight(), head.head_logits.bias()
         degrees = logit_degrees(head.spec)
         self.logits = CachedPointwise(weight, bias, head.degrees, degrees, num_images, head.spec)
 
