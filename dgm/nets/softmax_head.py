@@ -49,6 +49,13 @@ class CosineLogits(nn.Module):
         """Shapes: -> (C * levels,)."""
         return (self.bias_coefficients @ self.basis).flatten()
 
+    @torch.no_grad()
+    def set_feature(self, channel: int, feature: int, weight: Tensor, bias: Tensor) -> None:
+        """Makes one channel's logits `weight * feature + bias`, plus what other features say. Shapes: (levels,)."""
+        cosines = torch.linalg.inv(self.basis.double()).T
+        self.coefficients[channel, :, feature] = (cosines @ weight.double()).to(self.coefficients.dtype)
+        self.bias_coefficients[channel] = (cosines @ bias.double()).to(self.coefficients.dtype)
+
     def forward(self, features: Tensor) -> Tensor:
         logits = F.linear(features.permute(0, 2, 3, 1), self.masked_weight(), self.bias())
         return logits.unflatten(-1, self.bias_coefficients.shape)

@@ -72,3 +72,13 @@ def test_cached_equals_whole() -> None:
         for degree in range(3):
             logits = cached.step(features[:, feature_degrees(4, SPEC) == degree, 0, 0], degree)
             assert torch.allclose(logits, whole[:, degree], rtol=0, atol=1e-12)
+
+
+def test_set_feature_gives_the_logits_asked_for() -> None:
+    head_logits = CosineLogits(feature_degrees(4, SPEC), SPEC).double()
+    weight, bias = torch.arange(5.0, dtype=torch.float64), torch.tensor([1.0, 0, 0, 2, 0], dtype=torch.float64)
+    head_logits.set_feature(1, 3, weight, bias)
+    features = torch.full((1, 4, 1, 1), 2.0, dtype=torch.float64)
+    logits = head_logits(features)[0, 0, 0].detach()
+    assert torch.allclose(logits[1], 2 * weight + bias, rtol=0, atol=1e-6)  # the basis itself is rounded to float32
+    assert not logits[[0, 2]].any()
