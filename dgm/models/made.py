@@ -24,7 +24,7 @@ from dgm.distributions.logistic_mixture import MIN_LOG_SCALE, LogisticMixture
 from dgm.model_api import Conditionals, Objective, TrainedAutoregressiveModel
 from dgm.nets.autoregressive_mask import draw_degrees, may_read, may_read_strictly, ranks_of
 from dgm.nets.causal_regression import causal_regression
-from dgm.nets.sequence import from_sequence, to_sequence
+from dgm.nets.sequence import from_sequence, in_raster_order, to_sequence
 from dgm.seeds import generator_for
 from dgm.types import Images, ImageSpec
 
@@ -122,7 +122,7 @@ class MADE(TrainedAutoregressiveModel):
         if config.regression_radius == 0 or config.ordering == "order_agnostic":
             return
         chosen = torch.randperm(len(images), generator=generator, device=generator.device)
-        values = to_sequence(images[chosen[: config.num_regression_images].to(images.device)])
+        values = in_raster_order(images[chosen[: config.num_regression_images].to(images.device)])
         x = unit_from_levels(values, self.spec.levels, self.residual_scale.dtype)
         weights, intercepts = causal_regression(x, self.ranks[0], self.spec, config.regression_radius, REGRESSION_RIDGE)
         deviation = (x - torch.addmm(intercepts, x, weights.T)).square().mean(dim=0).sqrt()

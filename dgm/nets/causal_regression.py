@@ -35,18 +35,27 @@ def causal_regression(x: Tensor, ranks: Tensor, spec: ImageSpec, radius: int, ri
 
     The ridge is in units of x squared, per image. Shapes: x (N, D) in raster order, D = H * W * C; float32 or wider.
     """
-    num_inputs = x.shape[1]
     mean = x.mean(dim=0)
-    gram = torch.zeros(num_inputs, num_inputs, dtype=x.dtype, device=x.device)
-    for part in x.split(4096):
-        gram.addmm_((part - mean).T, part - mean, alpha=1.0 / len(x))
+    covariance = covariance_of_near_rows(x - mean, spec, 2 * radius)
     indices, is_used = (table.to(x.device) for table in neighbour_table(spec, ranks, radius))
-    weights = torch.zeros_like(gram)
-    for first in range(0, num_inputs, CHUNK_ROWS):
+    weights = torch.zeros_like(covariance)
+    for first in range(0, spec.num_subpixels, CHUNK_ROWS):
         index, used = indices[first : first + CHUNK_ROWS], is_used[first : first + CHUNK_ROWS]
-        targets = torch.arange(first, first + len(index), device=x.device)
-        between = gram[index.unsqueeze(2), index.unsqueeze(1)].double() * (used.unsqueeze(2) & used.unsqueeze(1))
+        targets = torch.arange(first, first + len(index), device=x.device).unsqueeze(1)
+        between = covariance[index.unsqueeze(2), index.unsqueeze(1)].double() * (used.unsqueeze(2) & used.unsqueeze(1))
         between.diagonal(dim1=1, dim2=2).add_(torch.where(used, ridge, 1.0))  # unused: 1 on the diagonal, solution 0
-        solution = torch.linalg.solve(between, gram[index, targets.unsqueeze(1)].double() * used)
+        solution = torch.linalg.solve(between, covariance[index, targets].double() * used)
         weights[first : first + len(index)].scatter_add_(1, index, solution.to(x.dtype))
     return weights, mean - weights @ mean
+
+
+def covariance_of_near_rows(centred: Tensor, spec: ImageSpec, distance: int) -> Tensor:
+    """Covariances of sub-pixels at most `distance` rows apart, zero elsewhere. Shapes: (N, D) -> (D, D)."""
+    num_inputs, row_size = centred.shape[1], spec.width * spec.channels
+    covariance = centred.new_zeros(num_inputs, num_inputs)
+    for first in range(0, num_inputs, row_size):
+        row, near = slice(first, first + row_size), slice(first, first + (distance + 1) * row_size)
+        block = centred[:, row].T @ centred[:, near] / len(centred)
+        covariance[row, near] = block
+        covariance[near, row] = block.T
+    return covariance

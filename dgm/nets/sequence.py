@@ -12,9 +12,14 @@ from torch import Tensor, nn
 from dgm.types import Images, ImageSpec
 
 
+def in_raster_order(images: Images) -> Tensor:
+    """Values in raster order. Shapes: (N, C, H, W) -> (N, T) uint8, T = H * W * C."""
+    return images.permute(0, 2, 3, 1).flatten(1)
+
+
 def to_sequence(images: Images) -> Tensor:
-    """Values in raster order. Shapes: (N, C, H, W) -> (N, T) int64, T = H * W * C."""
-    return images.permute(0, 2, 3, 1).flatten(1).long()
+    """Values in raster order, as indices. Shapes: (N, C, H, W) -> (N, T) int64."""
+    return in_raster_order(images).long()
 
 
 def from_sequence(x: Tensor, spec: ImageSpec) -> Tensor:
