@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from dgm.runs import StageError
+from dgm.tracking.outbox import root_cause
 from dgm.tracking.provenance import git_commit, git_is_dirty
 from dgm.tracking.scratch import project_root
 from dgm.tracking.tracked_run import TrackedRun
@@ -64,7 +65,7 @@ def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str)
         with store_lock():
             return TrackedRun(*connect())
     except Exception as error:  # each kind of store fails in its own way
-        reason = hide_password(" ".join(str(error).split()), uri)[:300]
+        reason = hide_password(root_cause(error), uri)
         remedy = (
             "correct or unset MLFLOW_TRACKING_URI (unset: runs are recorded in mlflow.db here)"
             if os.environ.get("MLFLOW_TRACKING_URI")

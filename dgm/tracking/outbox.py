@@ -71,8 +71,7 @@ class Outbox:
     def flush(self, seconds: float) -> bool:
         """True once everything put so far is with the store; False at the first failure or after `seconds`."""
         with self._condition:
-            failures = self._num_failures
-            if failures == 0:
+            if self._num_failures == 0:
                 self._is_urgent = True
                 self._condition.notify_all()
             self._condition.wait_for(lambda: not self._waiting or self._num_failures > 0, timeout=seconds)
@@ -113,7 +112,7 @@ class Outbox:
             self._deliver(batch)
             failure, is_rejected = "", False
         except Exception as error:  # a lost server must not end a training run, whatever its client raises
-            failure, is_rejected = f"{type(error).__name__}: {_first_line(error)}", isinstance(error, RejectedError)
+            failure, is_rejected = root_cause(error), isinstance(error, RejectedError)
         with self._condition:
             self._last_error = failure or self._last_error
             is_done = not failure or is_rejected
@@ -153,5 +152,8 @@ def keep_undelivered(path: Path, entries: Iterable[Entry]) -> None:
         os.fsync(file.fileno())
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
+def root_cause(error: BaseException) -> str:
+    """One line: the innermost cause that the text of a network error quotes, else the text itself."""
+    text = " ".join(str(error).split())
+    _, is_nested, cause = text.rpartition("(Caused by ")
+    return f"{type(error).__name__}: {cause.removesuffix(')')[:300] if is_nested else text[:300]}"

@@ -122,4 +122,4 @@ def test_undelivered_entries_are_appended_as_json_lines(tmp_path: Path) -> None:
 def test_root_cause_is_one_line_with_the_innermost_reason() -> None:
     assert root_cause(ValueError("two\nlines")) == "ValueError: two lines"
     nested = OSError('GET failed: retries exceeded (Caused by NewError("port 5: connection refused"))')
-    assert root_cause(nested) == 'OSError: NewError("port 5: connection refused"'
+    assert root_cause(nested) == 'OSError: NewError("port 5: connection refused")'
