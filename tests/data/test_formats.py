@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import pickle
 from collections.abc import Callable
@@ -81,7 +82,9 @@ def failure_of(path: Path) -> str | None:
 @pytest.mark.parametrize("files", [binary_files, picture_files])
 def test_an_altered_archive_fails_with_one_clear_line_if_at_all(files: Files, tmp_path: Path) -> None:
     """Changed pixels are for the hash to find; changed structure must not end in a traceback."""
-    path = write_tar(tmp_path / "archive", files(fake_arrays()))
+    random = fake_arrays()
+    compressible = CifarArrays(train=random.train // 64, test=random.test // 64)
+    path = write_tar(tmp_path / "archive", files(compressible))
     whole = path.read_bytes()
     failures = []
     for position in [*range(16), *range(16, len(whole), len(whole) // 40), *range(len(whole) - 8, len(whole))]:
@@ -90,6 +93,14 @@ def test_an_altered_archive_fails_with_one_clear_line_if_at_all(files: Files, tm
     refusals = [failure for failure in failures if failure is not None]
     assert refusals
     assert all("archive: " in refusal and "\n" not in refusal for refusal in refusals)
+
+
+def test_an_archive_whose_own_check_fails_is_one_clear_line(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "archive", binary_files(fake_arrays()))
+    without_padding = gzip.compress(gzip.decompress(path.read_bytes()).rstrip(b"\0"))
+    path.write_bytes(without_padding[:-8] + bytes(4) + without_padding[-4:])
+    with pytest.raises(DataError, match="archive: not a whole .*CRC check failed"):
+        read_archive(path)
 
 
 def test_a_picture_of_another_shape_is_refused(tmp_path: Path) -> None:
