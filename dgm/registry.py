@@ -11,6 +11,8 @@ from dgm.types import ImageSpec
 
 MODELS: dict[str, str] = {
     "uniform": "dgm.models.uniform:Uniform",
+    "nice": "dgm.models.nice:NICE",
+    "real_nvp": "dgm.models.real_nvp:RealNVP",
     "histogram_per_channel": "dgm.models.histogram_per_channel:HistogramPerChannel",
     "histogram_left": "dgm.models.histogram_left:HistogramLeft",
     "ppca": "dgm.models.ppca:PPCA",

@@ -16,6 +16,8 @@ from dgm.types import ImageSpec
 
 TINY_MODELS: dict[str, dict[str, Any]] = {
     "uniform": {},
+    "nice": {"num_couplings": 2, "num_hidden_layers": 1, "num_hidden": 6, "dropout": 0.0},
+    "real_nvp": {"num_features": 3, "num_blocks": 1, "num_scales": 2, "norm": "act_norm", "margin": 0.05},
     "made": {
         "ordering": "random",
         "hidden_sizes": [7, 6],
