@@ -150,13 +150,13 @@ def write_record(path: Path, record: Metrics | Provenance | Compression) -> None
 
 
 def read_record(path: Path, kind: type[Record]) -> Record | None:
-    """The record, or None if the file is absent. Raises: ValueError naming a file that is no such record."""
+    """The record, or None if the file is absent. Raises: StageError naming a file that is no such record."""
     if not path.exists():
         return None
     try:
         return kind(**json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{path}: not a {kind.__name__} record ({error}); delete it and run `dvc repro`") from None
+        raise StageError(f"{path}: not a {kind.__name__} record ({error}); delete it and run `dvc repro`") from None
 
 
 @contextmanager

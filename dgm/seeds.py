@@ -27,7 +27,7 @@ class Stream(IntEnum):
     VALIDATION = 3
     EVALUATION = 4
     SAMPLING = 5
-    COMPLETION = 6
+    ORDER = 6
 
 
 def seed_global(seed: int, *position: int) -> None:

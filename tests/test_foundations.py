@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dgm.dequantization import dequantize, quantize
-from dgm.runs import Compression, RunFiles, atomic_file, read_record, write_array, write_record, write_table
+from dgm.runs import Compression, RunFiles, StageError, atomic_file, read_record, write_array, write_record, write_table
 from dgm.seeds import Stream, derived_seed, generator_for, seed_global
 from dgm.types import CIFAR10, ImageSpec
 from dgm.units import bits_per_subpixel_to_nats, nats_to_bits_per_subpixel
@@ -91,7 +91,7 @@ def test_records_read_back_and_broken_ones_are_named(tmp_path: Path) -> None:
     assert read_record(files.compression, Compression) == record
     assert json.loads(files.compression.read_text())["compressed_bits_per_subpixel"] == 4.5
     files.compression.write_text('{"model": "made"}')
-    with pytest.raises(ValueError, match=r"compression/made.json: not a Compression record"):
+    with pytest.raises(StageError, match=r"compression/made.json: not a Compression record"):
         read_record(files.compression, Compression)
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from dgm.seeds import derived_seed
+from dgm.seeds import Stream, derived_seed
 
 
 def batch_indices(seed: int, step: int, num_images: int, batch_size: int) -> np.ndarray:
@@ -25,6 +25,6 @@ def batch_indices(seed: int, step: int, num_images: int, batch_size: int) -> np.
 
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, num_images: int) -> np.ndarray:
-    order = np.random.default_rng(derived_seed(seed, epoch)).permutation(num_images)
+    order = np.random.default_rng(derived_seed(seed, Stream.ORDER, epoch)).permutation(num_images)
     order.setflags(write=False)
     return order

@@ -1,4 +1,4 @@
-"""Invertible layers: couplings, batch norm and actnorm as flow layers, squeeze, logit. Each returns its log-determinant.
+"""Invertible layers: couplings, batch norm and actnorm as flow layers, squeeze, logit, each with its log-determinant.
 
 Every layer maps (x, log_det) -> (y, log_det + log |det dy/dx|) and back with `inverse`. Log-determinants are float64
 (N,), whatever the precision of the networks inside.
