@@ -21,6 +21,8 @@ MODELS: dict[str, str] = {
     "made": "dgm.models.made:MADE",
     "wavenet": "dgm.models.wavenet:WaveNet",
     "char_rnn": "dgm.models.char_rnn:CharRNN",
+    "pixelcnn": "dgm.models.pixelcnn:PixelCNN",
+    "gated_pixelcnn": "dgm.models.gated_pixelcnn:GatedPixelCNN",
     "row_lstm": "dgm.models.row_lstm:RowLSTM",
     "diagonal_bilstm": "dgm.models.diagonal_bilstm:DiagonalBiLSTM",
     "ride": "dgm.models.ride:RIDE",

@@ -44,6 +44,8 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "has_position_features": True,
         "segment_rows": 1,
     },
+    "pixelcnn": {"num_features": 4, "num_blocks": 2, "num_head_features": 7},
+    "gated_pixelcnn": {"num_features": 4, "num_layers": 2, "kernel_size": 3, "num_head_features": 7},
     "row_lstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7, "num_start_images": 20},
     "diagonal_bilstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7, "num_start_images": 20},
     "ride": {
