@@ -16,6 +16,7 @@ MODELS: dict[str, str] = {
     "histogram_per_channel": "dgm.models.histogram_per_channel:HistogramPerChannel",
     "histogram_left": "dgm.models.histogram_left:HistogramLeft",
     "ppca": "dgm.models.ppca:PPCA",
+    "deep_gmm": "dgm.models.deep_gmm:DeepGMM",
     "multivariate_gaussian": "dgm.models.multivariate_gaussian:MultivariateGaussian",
     "ridge_autoregressive": "dgm.models.ridge_autoregressive:RidgeAutoregressive",
     "made": "dgm.models.made:MADE",

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+
+from dgm.distributions.gaussian import NotPositiveDefiniteError
+from dgm.distributions.gaussian_mixture import (
+    WeightedMoments,
+    component_log_densities,
+    estimate,
+    log_prior,
+    pair_products,
+    weighted_moments,
+)
+from dgm.seeds import generator_for
+
+
+def points(num_points: int, seed: int = 0) -> torch.Tensor:
+    mix = torch.randn(4, 4, generator=generator_for(seed, 1), dtype=torch.float64)
+    return mix @ torch.randn(4, num_points, generator=generator_for(seed), dtype=torch.float64) + 0.5
+
+
+def test_densities_are_scipys() -> None:
+    x, data = points(9), [points(30, seed) for seed in (1, 2, 3)]
+    covariances = torch.stack([torch.cov(part) for part in data])
+    means = torch.stack([part.mean(dim=1) for part in data])
+    inverse_factors = torch.linalg.inv(torch.linalg.cholesky(covariances))
+    actual = component_log_densities(x, pair_products(x), means, inverse_factors)
+    for k in range(3):
+        oracle = multivariate_normal(means[k].numpy(), covariances[k].numpy())  # type: ignore[arg-type]
+        np.testing.assert_allclose(actual[k].numpy(), oracle.logpdf(x.T.numpy()), atol=1e-9)
+
+
+def test_estimates_are_numpys_weighted_moments() -> None:
+    x = points(50)
+    weights = torch.rand(2, 50, generator=generator_for(4), dtype=torch.float64)
+    moments = weighted_moments(x, pair_products(x), weights)
+    means, covariances, inverse_factors = estimate(moments, torch.eye(4, dtype=torch.float64), 0.0, "component")
+    for k in range(2):
+        np.testing.assert_allclose(means[k].numpy(), np.average(x.numpy(), axis=1, weights=weights[k].numpy()))
+        expected = np.cov(x.numpy(), aweights=weights[k].numpy(), ddof=0)
+        np.testing.assert_allclose(covariances[k].numpy(), expected, atol=1e-12)
+        precision = inverse_factors[k].T @ inverse_factors[k]
+        np.testing.assert_allclose(precision.numpy(), np.linalg.inv(expected), rtol=1e-8)
+
+
+def test_parts_add_up() -> None:
+    x = points(20)
+    weights = torch.rand(2, 20, generator=generator_for(4), dtype=torch.float64)
+    whole = weighted_moments(x, pair_products(x), weights)
+    halves = [
+        weighted_moments(x[:, part], pair_products(x[:, part]), weights[:, part])
+        for part in (slice(0, 7), slice(7, 20))
+    ]
+    total = WeightedMoments.total(halves)
+    torch.testing.assert_close(total.products, whole.products)
+    torch.testing.assert_close(total.sums, whole.sums)
+    assert WeightedMoments.concatenated(halves).counts.shape == (4,)
+
+
+def test_pseudo_counts_maximise_the_penalised_likelihood() -> None:
+    x = points(12)
+    products, weights = pair_products(x), torch.ones(1, 12, dtype=torch.float64)
+    prior = torch.eye(4, dtype=torch.float64) * 2
+    moments = weighted_moments(x, products, weights)
+
+    def objective(factors: torch.Tensor) -> float:
+        return float(component_log_densities(x, products, means, factors).sum() + log_prior(factors, prior, 5.0))
+
+    means, _, factors = estimate(moments, prior, 5.0, "component")
+    best = objective(factors)
+    for seed in range(20):
+        change = torch.randn(4, 4, generator=generator_for(seed), dtype=torch.float64).tril() * 1e-3
+        assert objective(factors + change) < best
+
+
+def test_a_component_without_points_is_refused_by_name() -> None:
+    x = points(20)
+    weights = torch.stack([torch.ones(20), torch.zeros(20)]).double()
+    moments = weighted_moments(x, pair_products(x), weights)
+    with pytest.raises(NotPositiveDefiniteError, match=r"the covariance of X \(matrices 1\)"):
+        estimate(moments, torch.eye(4, dtype=torch.float64), 0.0, "the covariance of X")
