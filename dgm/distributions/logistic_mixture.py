@@ -20,11 +20,24 @@ from dgm.distributions.discretized_logistic import (
 )
 
 MIN_LOG_SCALE = -7.0  # the authors' code; about a ninth of a grey level at 256 levels
+INITIAL_LOG_SCALE = -3.0  # six grey levels of 256
 
 
 def num_mixture_parameters(channels: int, num_mixtures: int) -> int:
     """Numbers a pixel: a weight, `channels` means and log-scales, and a coefficient a pair of channels, a component."""
     return num_mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)
+
+
+def initial_mixture_parameters(channels: int, num_mixtures: int) -> Tensor:
+    """Where a network's outputs do well to start: grey means, narrow scales, each channel following the one before.
+
+    Shapes: -> (num_mixture_parameters,).
+    """
+    groups = torch.zeros(num_mixture_parameters(channels, 1), num_mixtures)
+    groups[1 + channels : 1 + 2 * channels] = INITIAL_LOG_SCALE
+    for channel in range(1, channels):
+        groups[2 * channels + channel * (channel + 1) // 2] = 1.0  # the pair (channel on channel - 1)
+    return groups.flatten()
 
 
 @dataclass(frozen=True)

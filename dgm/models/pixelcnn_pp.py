@@ -2,7 +2,7 @@
 
 Source: Salimans, Karpathy, Chen & Kingma (2017), arXiv 1701.05517, and the authors' code (openai/pixel-cnn).
 Differs: the mixture's bins are exact (see `dgm.distributions.discretized_logistic`); sampled pixels lie on the grid of
-levels, so the sampled and the scored distribution are one.
+levels, so the sampled and the scored distribution are one; the head starts at `initial_mixture_parameters` plus little.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from dgm.config import Config
 from dgm.distributions.discretized_logistic import unit_from_levels
-from dgm.distributions.logistic_mixture import LogisticMixture, MixtureChain, num_mixture_parameters
+from dgm.distributions.logistic_mixture import LogisticMixture, MixtureChain, initial_mixture_parameters
 from dgm.model_api import Conditionals, TrainedAutoregressiveModel
-from dgm.nets.shifted_conv import PointwiseConv2d, WeightNormalized
+from dgm.nets.shifted_conv import DataInitialized, PointwiseConv2d
 from dgm.nets.two_stream import TwoStreamNet
 from dgm.nets.two_stream_cache import TwoStreamCache
 from dgm.types import Images, ImageSpec
@@ -30,11 +30,12 @@ class PixelCNNppConfig(Config):
     num_stages: int = Field(ge=1)
     num_mixtures: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
+    weight_norm: bool
     num_init_images: int = Field(ge=2)
 
 
 class PixelCNNpp(TrainedAutoregressiveModel):
-    """P(image) as a product over pixels of mixtures of discretized logistics."""
+    """P(image) as a product over pixels of mixtures of discretized logistics, one mixture for a pixel's channels."""
 
     config_type = PixelCNNppConfig
     hot_method = "parameters_of_mixture"
@@ -48,17 +49,24 @@ class PixelCNNpp(TrainedAutoregressiveModel):
                 f"must be multiples of {multiple}; the image is {spec.height} x {spec.width}"
             )
         self.net = TwoStreamNet(
-            spec.channels + 1, config.num_filters, config.num_resnets, config.num_stages, config.dropout
+            in_channels=spec.channels + 1,
+            features=config.num_filters,
+            num_resnets=config.num_resnets,
+            num_stages=config.num_stages,
+            dropout=config.dropout,
+            weight_norm=config.weight_norm,
         )
-        self.head = PointwiseConv2d(config.num_filters, num_mixture_parameters(spec.channels, config.num_mixtures))
+        start = initial_mixture_parameters(spec.channels, config.num_mixtures)
+        self.head = PointwiseConv2d(config.num_filters, len(start), 0.1, config.weight_norm)
+        self.head.bias.data.copy_(start)
 
     def prepare(self, images: Images, generator: torch.Generator) -> None:
-        """Data-dependent initialisation: each layer in turn, on what the layers before it now put out."""
+        """Data-dependent initialisation: each layer of the trunk in turn, on what the layers before it now put out."""
         order = torch.randperm(len(images), generator=generator, device=generator.device).to(images.device)
-        layers = [module for module in self.modules() if isinstance(module, WeightNormalized)]
-        hooks = [layer.register_forward_pre_hook(WeightNormalized.initialize_from) for layer in layers]
+        layers = [module for module in self.net.modules() if isinstance(module, DataInitialized)]
+        hooks = [layer.register_forward_pre_hook(DataInitialized.initialize_from) for layer in layers]
         with torch.no_grad():
-            self.log_prob(images[order[: self.config.num_init_images]])
+            self.mixture(images[order[: self.config.num_init_images]])
         for hook in hooks:
             hook.remove()
 

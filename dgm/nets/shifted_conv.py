@@ -7,6 +7,7 @@ Source: Salimans et al. (2017), arXiv 1701.05517, section 2.3, and Salimans & Ki
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 Window = Literal["down", "down_right"]
 KERNELS: dict[Window, tuple[int, int]] = {"down": (2, 3), "down_right": (2, 2)}
-INITIAL_WEIGHT_STD = 0.05
+INITIAL_DIRECTION = 0.05  # standard deviation of weight-normalised directions, as in the authors' code
 
 
 def shift_down(x: Tensor) -> Tensor:
@@ -30,44 +31,54 @@ def shift_right(x: Tensor) -> Tensor:
 
 def concat_elu(x: Tensor, dim: int = 1) -> Tensor:
     """ELU of x and of -x, side by side. Shapes: (N, C, ...) -> (N, 2 C, ...)."""
-    return F.elu(torch.cat([x, -x], dim=dim))
+    return F.elu(torch.cat([x, -x], dim=dim), inplace=True)
 
 
-class WeightNormalized(nn.Module):
-    """A kernel written as gain times direction, with a bias, and its data-dependent initialisation.
+class DataInitialized(nn.Module):
+    """A kernel and a bias that a batch of data can scale; weight-normalised: the kernel is gain times direction.
 
-    Shapes: kernel as torch's convolutions want it, output channels on axis `out_dim`.
+    Shapes: kernel as torch's convolutions want it, its output channels on axis `out_dim`.
     """
 
-    def __init__(self, shape: tuple[int, ...], out_dim: int, init_scale: float) -> None:
+    def __init__(self, shape: tuple[int, ...], out_dim: int, init_scale: float, weight_norm: bool) -> None:
         super().__init__()
+        num_outputs = shape[out_dim]
         self.out_dim, self.init_scale = out_dim, init_scale
-        self.direction = nn.Parameter(torch.randn(shape) * INITIAL_WEIGHT_STD)
-        self.gain = nn.Parameter(torch.full((shape[out_dim],), init_scale))
-        self.bias = nn.Parameter(torch.zeros(shape[out_dim]))
+        fan_in = math.prod(shape) // num_outputs
+        self.weight = nn.Parameter(
+            torch.randn(shape) * (INITIAL_DIRECTION if weight_norm else init_scale / fan_in**0.5)
+        )
+        self.gain = nn.Parameter(torch.full((num_outputs,), init_scale)) if weight_norm else None
+        self.bias = nn.Parameter(torch.zeros(num_outputs))
 
     def kernel(self) -> Tensor:
-        """The weight that the convolution uses."""
-        axes = [axis for axis in range(self.direction.ndim) if axis != self.out_dim]
-        shape = [-1 if axis == self.out_dim else 1 for axis in range(self.direction.ndim)]
-        return self.direction * (
-            self.gain.view(shape) / torch.linalg.vector_norm(self.direction, dim=axes, keepdim=True)
+        """What the convolution multiplies with."""
+        if self.gain is None:
+            return self.weight
+        axes = [axis for axis in range(self.weight.ndim) if axis != self.out_dim]
+        return self.weight * (
+            self._along_outputs(self.gain) / torch.linalg.vector_norm(self.weight, dim=axes, keepdim=True)
         )
 
     @torch.no_grad()
     def initialize_from(self, inputs: tuple[Tensor]) -> None:
-        """Sets gain and bias so that the outputs of this batch have mean 0 and deviation `init_scale` a channel.
+        """Scales kernel and bias so that each channel of this batch's output has mean 0 and deviation `init_scale`.
 
         A forward pre-hook; hence forward and not a call, which would run the hook again.
         """
         y = self.forward(*inputs)
-        mean, std = y.mean(dim=(0, 2, 3)), y.std(dim=(0, 2, 3))
-        factor = self.init_scale / (std + 1e-8)
-        self.gain.mul_(factor)
-        self.bias.copy_((self.bias - mean) * factor)
+        factor = self.init_scale / (y.std(dim=(0, 2, 3)) + 1e-8)
+        self.bias.copy_((self.bias - y.mean(dim=(0, 2, 3))) * factor)
+        if self.gain is None:
+            self.weight.mul_(self._along_outputs(factor))
+        else:
+            self.gain.mul_(factor)
+
+    def _along_outputs(self, per_output: Tensor) -> Tensor:
+        return per_output.view([-1 if axis == self.out_dim else 1 for axis in range(self.weight.ndim)])
 
 
-class ShiftedConv2d(WeightNormalized):
+class ShiftedConv2d(DataInitialized):
     """Convolution over a causal window. Shapes: (N, in, H, W) -> (N, out, H / stride, W / stride)."""
 
     def __init__(
@@ -78,9 +89,10 @@ class ShiftedConv2d(WeightNormalized):
         kernel_size: tuple[int, int] | None = None,
         stride: int = 1,
         init_scale: float = 1.0,
+        weight_norm: bool = True,
     ) -> None:
         rows, columns = kernel_size or KERNELS[window]
-        super().__init__((out_channels, in_channels, rows, columns), 0, init_scale)
+        super().__init__((out_channels, in_channels, rows, columns), 0, init_scale, weight_norm)
         self.stride = stride
         self.padding = (rows - 1, (columns - 1) // 2 if window == "down" else columns - 1)
 
@@ -90,12 +102,12 @@ class ShiftedConv2d(WeightNormalized):
         return y[:, :, :height, :width]
 
 
-class ShiftedConvTranspose2d(WeightNormalized):
+class ShiftedConvTranspose2d(DataInitialized):
     """Doubles both sides; no output sees an input outside its window. Shapes: (N, in, H, W) -> (N, out, 2 H, 2 W)."""
 
-    def __init__(self, in_channels: int, out_channels: int, window: Window) -> None:
+    def __init__(self, in_channels: int, out_channels: int, window: Window, weight_norm: bool = True) -> None:
         rows, columns = KERNELS[window]
-        super().__init__((in_channels, out_channels, rows, columns), 1, 1.0)
+        super().__init__((in_channels, out_channels, rows, columns), 1, 1.0, weight_norm)
         self.first_column = (columns - 1) // 2 if window == "down" else 0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,11 +116,11 @@ class ShiftedConvTranspose2d(WeightNormalized):
         return y[:, :, :height, self.first_column : self.first_column + width]
 
 
-class PointwiseConv2d(WeightNormalized):
+class PointwiseConv2d(DataInitialized):
     """The same linear map at every position. Shapes: (N, in, H, W) -> (N, out, H, W)."""
 
-    def __init__(self, in_channels: int, out_channels: int, init_scale: float = 1.0) -> None:
-        super().__init__((out_channels, in_channels, 1, 1), 0, init_scale)
+    def __init__(self, in_channels: int, out_channels: int, init_scale: float = 1.0, weight_norm: bool = True) -> None:
+        super().__init__((out_channels, in_channels, 1, 1), 0, init_scale, weight_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.kernel(), self.bias)
@@ -120,16 +132,15 @@ class GatedResnet(nn.Module):
     Shapes: x (N, features, H, W), auxiliary (N, aux_features, H, W) -> (N, features, H, W).
     """
 
-    def __init__(self, features: int, window: Window, aux_features: int, dropout: float) -> None:
+    def __init__(self, features: int, window: Window, aux_features: int, dropout: float, weight_norm: bool) -> None:
         super().__init__()
-        self.entry = ShiftedConv2d(2 * features, features, window)
-        self.link = PointwiseConv2d(2 * aux_features, features) if aux_features else None
+        self.entry = ShiftedConv2d(2 * features, features, window, weight_norm=weight_norm)
+        self.link = PointwiseConv2d(2 * aux_features, features, weight_norm=weight_norm) if aux_features else None
         self.dropout = nn.Dropout(dropout)
-        self.exit = ShiftedConv2d(2 * features, 2 * features, window, init_scale=0.1)
+        self.exit = ShiftedConv2d(2 * features, 2 * features, window, init_scale=0.1, weight_norm=weight_norm)
 
     def forward(self, x: Tensor, auxiliary: Tensor | None = None) -> Tensor:
         y = self.entry(concat_elu(x))
         if self.link is not None and auxiliary is not None:
             y = y + self.link(concat_elu(auxiliary))
-        value, gate = self.exit(self.dropout(concat_elu(y))).chunk(2, dim=1)
-        return x + value * torch.sigmoid(gate)
+        return x + F.glu(self.exit(self.dropout(concat_elu(y))), dim=1)

@@ -26,25 +26,33 @@ class TwoStreamNet(nn.Module):
     coarser grids and, on the way back, one pair for each pair of maps to which a short-cut leads.
     """
 
-    def __init__(self, in_channels: int, features: int, num_resnets: int, num_stages: int, dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, features: int, num_resnets: int, num_stages: int, dropout: float, weight_norm: bool
+    ) -> None:
         super().__init__()
 
         def blocks(window: Window, num: int, aux_features: int) -> nn.ModuleList:
-            return nn.ModuleList(GatedResnet(features, window, aux_features, dropout) for _ in range(num))
+            return nn.ModuleList(GatedResnet(features, window, aux_features, dropout, weight_norm) for _ in range(num))
 
-        self.stem_u = ShiftedConv2d(in_channels, features, "down")
-        self.stem_above = ShiftedConv2d(in_channels, features, "down", kernel_size=(1, 3))
-        self.stem_left = ShiftedConv2d(in_channels, features, "down_right", kernel_size=(2, 1))
+        self.stem_u = ShiftedConv2d(in_channels, features, "down", weight_norm=weight_norm)
+        self.stem_above = ShiftedConv2d(in_channels, features, "down", kernel_size=(1, 3), weight_norm=weight_norm)
+        self.stem_left = ShiftedConv2d(in_channels, features, "down_right", kernel_size=(2, 1), weight_norm=weight_norm)
         sizes = [num_resnets + 1] * (num_stages - 1) + [num_resnets]  # short-cuts a stage: blocks and the map before
         self.encoder_u = nn.ModuleList(blocks("down", num_resnets, 0) for _ in sizes)
         self.encoder_ul = nn.ModuleList(blocks("down_right", num_resnets, features) for _ in sizes)
         self.decoder_u = nn.ModuleList(blocks("down", size, features) for size in sizes)
         self.decoder_ul = nn.ModuleList(blocks("down_right", size, 2 * features) for size in sizes)
         steps = range(num_stages - 1)
-        self.shrink_u = nn.ModuleList(ShiftedConv2d(features, features, "down", stride=2) for _ in steps)
-        self.shrink_ul = nn.ModuleList(ShiftedConv2d(features, features, "down_right", stride=2) for _ in steps)
-        self.expand_u = nn.ModuleList(ShiftedConvTranspose2d(features, features, "down") for _ in steps)
-        self.expand_ul = nn.ModuleList(ShiftedConvTranspose2d(features, features, "down_right") for _ in steps)
+        self.shrink_u = nn.ModuleList(
+            ShiftedConv2d(features, features, "down", stride=2, weight_norm=weight_norm) for _ in steps
+        )
+        self.shrink_ul = nn.ModuleList(
+            ShiftedConv2d(features, features, "down_right", stride=2, weight_norm=weight_norm) for _ in steps
+        )
+        self.expand_u = nn.ModuleList(ShiftedConvTranspose2d(features, features, "down", weight_norm) for _ in steps)
+        self.expand_ul = nn.ModuleList(
+            ShiftedConvTranspose2d(features, features, "down_right", weight_norm) for _ in steps
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         u = shift_down(self.stem_u(x))

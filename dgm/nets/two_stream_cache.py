@@ -200,7 +200,7 @@ class TwoStreamCache:
         self.net, self.width = net, width
         self.row, self.column = 0, 0
         self.finest = StageCache(net, 0, num_images, width)
-        channels = net.stem_u.direction.shape[1]
+        channels = net.stem_u.weight.shape[1]
         self.pixels = net.stem_u.bias.new_zeros(num_images, channels, 2, width)  # the row above, this row
         self.stem_u, self.stem_above = RowConv(net.stem_u), net.stem_above
         kernel = net.stem_left.kernel()[..., 0].permute(2, 1, 0)  # (2, in, features)

@@ -8,7 +8,12 @@ import math
 import pytest
 import torch
 
-from dgm.distributions.logistic_mixture import LogisticMixture, MixtureChain, num_mixture_parameters
+from dgm.distributions.logistic_mixture import (
+    LogisticMixture,
+    MixtureChain,
+    initial_mixture_parameters,
+    num_mixture_parameters,
+)
 
 
 def random_mixture(num_pixels: int, channels: int, num_mixtures: int, levels: int, seed: int = 0) -> LogisticMixture:
@@ -79,3 +84,14 @@ def test_hand_value_of_a_pixel() -> None:
 def test_half_precision_parameters_are_widened() -> None:
     parameters = torch.randn(4, num_mixture_parameters(3, 5), generator=torch.Generator().manual_seed(0)).bfloat16()
     assert LogisticMixture.from_parameters(parameters, 3, 256).log_prob(torch.zeros(4, 3).long()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_initial_parameters_let_each_channel_follow_the_one_before(channels: int) -> None:
+    parameters = initial_mixture_parameters(channels, 2)
+    mixture = LogisticMixture.from_parameters(parameters, channels, 256)
+    values = torch.full((channels,), 255)
+    expected = [0.0] + [math.tanh(1.0)] * (channels - 1)
+    torch.testing.assert_close(mixture._conditional_means(values)[:, 1], torch.tensor(expected))
+    assert len(parameters) == num_mixture_parameters(channels, 2)
+    assert mixture.log_scales.unique().item() == -3.0

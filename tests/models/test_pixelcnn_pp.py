@@ -10,11 +10,11 @@ import torch
 
 from dgm.model_api import RecomputedConditionals
 from dgm.models.pixelcnn_pp import PixelCNNpp, PixelCNNppConfig
-from dgm.nets.shifted_conv import WeightNormalized
+from dgm.nets.shifted_conv import DataInitialized
 from dgm.types import CIFAR10, ImageSpec
 
 
-def small_model(spec: ImageSpec, num_stages: int = 3, num_resnets: int = 1, dropout: float = 0.0) -> PixelCNNpp:
+def small_model(spec: ImageSpec, num_stages: int = 3, num_resnets: int = 1, weight_norm: bool = True) -> PixelCNNpp:
     """A float64 model whose parameters are all random, so that no path is hidden by an initial zero."""
     torch.manual_seed(0)
     config = PixelCNNppConfig(
@@ -22,7 +22,8 @@ def small_model(spec: ImageSpec, num_stages: int = 3, num_resnets: int = 1, drop
         num_resnets=num_resnets,
         num_stages=num_stages,
         num_mixtures=2,
-        dropout=dropout,
+        dropout=0.0,
+        weight_norm=weight_norm,
         num_init_images=4,
     )
     model = PixelCNNpp(spec, config).double().eval()
@@ -116,18 +117,19 @@ def test_gradient_reaches_every_parameter() -> None:
 def test_published_number_of_parameters() -> None:
     """53.6 million at 160 filters (count of the authors' network with its 160-filter default)."""
     config = PixelCNNppConfig(
-        num_filters=160, num_resnets=5, num_stages=3, num_mixtures=10, dropout=0.5, num_init_images=16
+        num_filters=160, num_resnets=5, num_stages=3, num_mixtures=10, dropout=0.5, weight_norm=True, num_init_images=16
     )
     with torch.device("meta"):
         model = PixelCNNpp(CIFAR10, config)
     assert model.num_parameters() == pytest.approx(53.6e6, rel=0.005)
 
 
-def test_prepare_gives_every_layer_outputs_of_its_initial_scale() -> None:
-    model = small_model(ImageSpec(3, 8, 8, levels=256))
+@pytest.mark.parametrize("weight_norm", [True, False])
+def test_prepare_gives_every_layer_outputs_of_its_initial_scale(weight_norm: bool) -> None:
+    model = small_model(ImageSpec(3, 8, 8, levels=256), weight_norm=weight_norm)
     images, seen = random_images(model.spec, 4), []
     model.prepare(images, torch.Generator().manual_seed(0))
-    layers = [module for module in model.modules() if isinstance(module, WeightNormalized)]
+    layers = [module for module in model.net.modules() if isinstance(module, DataInitialized)]
     for layer in layers:
         layer.register_forward_hook(lambda layer, inputs, output: seen.append((layer.init_scale, output)))
     model.log_prob(images)
