@@ -53,6 +53,7 @@ def test_a_curve_adds_ink_and_a_single_point_does_not(tmp_path: Path) -> None:
     write_curve(tmp_path, "made", (1, 32, 0.1, 7.0, 7.1), (100, 3200, 0.1, 5.0, 5.1))
     one = training_curves_png(read_curves("cpu", tmp_path))
     write_curve(tmp_path, "uniform", (0, 45000, None, 8.0, None))
+    write_curve(tmp_path, "vae", (0, 0, 0.1, 8.0, 8.0), (7, 224, 0.1, 6.0, 6.1))  # step 0 has no logarithm
     assert training_curves_png(read_curves("cpu", tmp_path)) == one
     write_curve(tmp_path, "nice", (1, 32, 0.1, 6.0, None), (100, 3200, 0.1, 5.5, None))
     both = training_curves_png(read_curves("cpu", tmp_path))

@@ -31,7 +31,9 @@ def test_readable_rows_of_an_exact_model_and_a_bound(tmp_path: Path) -> None:
     metrics(tmp_path, "pixelcnn")
     metrics(tmp_path, "nice", method="dequantized", kind="lower_bound", test_bits_per_subpixel=4.4836)
     rows = result_rows("cpu", {"pixelcnn": "key", "nice": "key"}, tmp_path)
-    cells = {row[0]: row[1:] for row in readable_tables(rows, "cpu")["cifar10_pixelrnn"].cells}
+    table = readable_tables(rows, "cpu")["cifar10_pixelrnn"]
+    cells = {row[0]: row[1:] for row in table.cells}
+    assert len(table.lines) == 1  # current and scored on all images: nothing to add to the unit
     assert cells["PixelCNN"] == ["3.14 (3.08)", "3.457 ± 0.008", "3.400", "exact"]
     assert cells["NICE"] == ["4.48", "≤ 4.484 ± 0.008", "≤ 3.400", "dequantized"]
     assert cells["Row LSTM"] == ["3.07 (3.00)", "", "", ""]
