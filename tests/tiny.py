@@ -18,6 +18,15 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
     "uniform": {},
     "nice": {"num_couplings": 2, "num_hidden_layers": 1, "num_hidden": 6, "dropout": 0.0},
     "real_nvp": {"num_features": 3, "num_blocks": 1, "num_scales": 2, "norm": "act_norm", "margin": 0.05},
+    "vae": {
+        "features": [4, 5],
+        "stem_stride": 2,
+        "num_blocks": 1,
+        "num_latents": 6,
+        "kl_warmup_fraction": 0.3,
+        "correction_scale": 2.0,
+        "num_start_images": 20,
+    },
     "made": {
         "ordering": "random",
         "hidden_sizes": [7, 6],

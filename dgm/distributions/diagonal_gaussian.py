@@ -1,0 +1,59 @@
+"""Gaussian with independent coordinates: posteriors and priors of latents.
+
+Reductions run over all axes but the first and end in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+def standard_noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Standard normal draws from `generator`, with the device and type of `like`. Shapes: -> `shape`."""
+    return torch.randn(shape, generator=generator, device=generator.device).to(like)
+
+
+def sum_per_image(values: Tensor) -> Tensor:
+    """Sum over all axes but the first. Shapes: (N, ...) -> (N,) float64."""
+    return values.flatten(1).double().sum(dim=1)
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """mean and log_std broadcast together, (N, ...), in float32 or wider."""
+
+    mean: Tensor
+    log_std: Tensor
+
+    @classmethod
+    def from_network(cls, mean: Tensor, log_std: Tensor) -> DiagonalGaussian:
+        """The same in float32 where a network under autocast came out in half precision."""
+        half = (torch.bfloat16, torch.float16)
+        return cls(*(part.float() if part.dtype in half else part for part in (mean, log_std)))
+
+    @classmethod
+    def standard(cls, like: Tensor) -> DiagonalGaussian:
+        """N(0, I) of the shape of `like`."""
+        zero = torch.zeros_like(like)
+        return cls(zero, zero)
+
+    def sample(self, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """One draw of each coordinate, its standard deviation times the temperature. Shapes: -> as mean."""
+        noise = standard_noise(tuple(self.mean.shape), generator, self.mean)
+        return self.mean + temperature * self.log_std.exp() * noise
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """Natural-log density of each coordinate. Shapes: as z."""
+        return -0.5 * ((z - self.mean) * torch.exp(-self.log_std)) ** 2 - self.log_std - HALF_LOG_TWO_PI
+
+    def kl(self, prior: DiagonalGaussian) -> Tensor:
+        """KL(self || prior) of each coordinate in nats, in closed form. Shapes: as mean."""
+        log_ratio = prior.log_std - self.log_std
+        distance = (self.mean - prior.mean) * torch.exp(-prior.log_std)
+        return log_ratio + 0.5 * (torch.exp(-2 * log_ratio) + distance**2 - 1)
