@@ -66,14 +66,21 @@ def gaussian_log_density(x: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
     return -0.5 * (x.shape[1] * LOG_TWO_PI + (whitened * whitened).sum(dim=0)) - factor.diagonal().log().sum()
 
 
-def zca(covariance: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Symmetric whitening S^(-1/2), its inverse S^(1/2), and log |det S^(-1/2)|. Shapes: (D, D) -> (D, D), (D, D), ().
+def principal_axes(covariance: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Variances from large to small, (D,), and the directions that have them, as columns, (D, D).
+
+    Raises: NotPositiveDefiniteError if a variance is not positive.
+    """
+    variances, axes = torch.linalg.eigh(covariance)
+    if not bool((variances > 0).all()):
+        raise NotPositiveDefiniteError(f"{name} has eigenvalue {float(variances.min()):.3g}: fit on more images")
+    return variances.flip(0), axes.flip(1)
+
+
+def zca(covariance: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Symmetric whitening S^(-1/2) and its log-determinant. Shapes: (D, D) -> (D, D), ().
 
     Raises: NotPositiveDefiniteError if an eigenvalue is not positive.
     """
-    eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
-    if not bool((eigenvalues > 0).all()):
-        raise NotPositiveDefiniteError(f"{name} has eigenvalue {float(eigenvalues.min()):.3g}: fit on more images")
-    whitening = (eigenvectors * eigenvalues.rsqrt()) @ eigenvectors.T
-    colouring = (eigenvectors * eigenvalues.sqrt()) @ eigenvectors.T
-    return whitening, colouring, -0.5 * eigenvalues.log().sum()
+    variances, axes = principal_axes(covariance, name)
+    return (axes * variances.rsqrt()) @ axes.T, -0.5 * variances.log().sum()

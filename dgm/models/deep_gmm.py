@@ -102,7 +102,7 @@ class DeepGMM(Fitted, DensityModel):
     def start(self, images: Images, generator: torch.Generator) -> None:
         images = images[: self.config.num_fit_images]
         mean, covariance = image_moments(images)
-        whitening, _, log_determinant = zca(covariance, "the covariance of the training images")
+        whitening, log_determinant = zca(covariance, "the covariance of the training images")
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)
         self.log_determinant.copy_(log_determinant)

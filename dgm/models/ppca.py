@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dgm.config import Config
-from dgm.distributions.gaussian import LOG_TWO_PI, cholesky, image_moments
+from dgm.distributions.gaussian import LOG_TWO_PI, cholesky, image_moments, principal_axes
 from dgm.model_api import DensityModel, Fitted
 from dgm.types import Images, ImageSpec
 
@@ -54,7 +54,7 @@ class PPCA(Fitted, DensityModel):
         mean, covariance = image_moments(images[: self.config.num_fit_images])
         self.mean.copy_(mean)
         if self.config.method == "closed_form":
-            eigenvalues, eigenvectors = descending_eigh(covariance)
+            eigenvalues, eigenvectors = principal_axes(covariance, "the covariance of the training images")
             q = self.config.num_components
             self.noise_variance.copy_(eigenvalues[q:].mean())
             self.loadings.copy_(eigenvectors[:, :q] * (eigenvalues[:q] - self.noise_variance).clamp(min=0).sqrt())
@@ -121,19 +121,13 @@ class PPCA(Fitted, DensityModel):
         return dim + dim * q + 1 - q * (q - 1) // 2  # the loadings are known up to a rotation of the components
 
 
-def descending_eigh(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues from large to small, (D,), and eigenvectors as columns, (D, D)."""
-    eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
-    return eigenvalues.flip(0), eigenvectors.flip(1)
-
-
 def ladder(training_images: Images, x: Tensor, num_components: Sequence[int], chunk_size: int = 500) -> Tensor:
     """log p(x) under the closed-form PPCA of every q in num_components, from one eigendecomposition.
 
     Shapes: uint8 (M, C, H, W), float (N, C, H, W) in grey levels -> (N, len(num_components)) float64.
     """
     mean, covariance = image_moments(training_images)
-    eigenvalues, eigenvectors = descending_eigh(covariance)
+    eigenvalues, eigenvectors = principal_axes(covariance, "the covariance of the training images")
     qs = torch.tensor(list(num_components), device=x.device)
     dim = len(mean)
     zero = eigenvalues.new_zeros(1)
