@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dgm.config import Config
 from dgm.distributions import categorical
 from dgm.model_api import Conditionals, Objective, TrainedAutoregressiveModel
+from dgm.nets.level_logits import LevelLogits
 from dgm.nets.lstm_stepper import LSTMStepper
 from dgm.nets.sequence import SubpixelEmbedding, from_sequence, shifted, to_sequence
 from dgm.types import Images, ImageSpec
@@ -50,12 +51,10 @@ class CharRNN(TrainedAutoregressiveModel):
             self.embedding_row = nn.Embedding(spec.height, num_features)
             self.embedding_column = nn.Embedding(spec.width, num_features)
         self.lstm = nn.LSTM(num_features, config.num_hidden, config.num_layers, batch_first=True)
-        self.head = nn.Linear(config.num_hidden, spec.levels)
+        self.head = LevelLogits(config.num_hidden, spec.levels)
         self._initialise()
 
     def _initialise(self) -> None:
-        nn.init.zeros_(self.head.weight)  # so that training starts at log2(levels) bits
-        nn.init.zeros_(self.head.bias)
         hidden = self.config.num_hidden
         for layer in range(self.config.num_layers):  # a forget gate that starts open; PyTorch's order is i, f, g, o
             nn.init.orthogonal_(getattr(self.lstm, f"weight_hh_l{layer}"))
@@ -112,7 +111,7 @@ class CharRNNConditionals(Conditionals):
     def __init__(self, model: CharRNN, num_images: int) -> None:
         self.model, self.spec = model, model.spec
         self.stepper = LSTMStepper(model.lstm, num_images)
-        self.features_of_value = model.embedding.table()
+        self.features_of_value, self.head = model.embedding.table(), model.head.linear()
         self.row_length = model.spec.width * model.spec.channels
         start = torch.full((self.row_length, num_images), model.spec.levels, device=model.device)
         self.last_row = start  # the last W * C values, a ring: slot t % (W * C)
@@ -135,4 +134,5 @@ class CharRNNConditionals(Conditionals):
             above = self.last_row[self.position % self.row_length]
             here = torch.tensor(self.position, device=above.device)
             x = x + self.model.position_features(above, here)
-        self.next_log_pmf = categorical.log_pmf(self.model.head(self.stepper.step(x)))
+        logits = nn.functional.linear(self.stepper.step(x), *self.head)
+        self.next_log_pmf = categorical.log_pmf(logits)

@@ -18,6 +18,7 @@ from dgm.config import Config
 from dgm.distributions import categorical
 from dgm.model_api import Conditionals, TrainedAutoregressiveModel
 from dgm.nets.dilated_stack import DilatedStack, DilatedStepper
+from dgm.nets.level_logits import LevelLogits
 from dgm.nets.sequence import SubpixelEmbedding, from_sequence, shifted, to_sequence
 from dgm.types import Images, ImageSpec
 
@@ -54,13 +55,12 @@ class WaveNet(TrainedAutoregressiveModel):
         num_residual, num_skip = config.num_residual_features, config.num_skip_features
         self.embedding = SubpixelEmbedding(spec, num_residual)
         self.stack = DilatedStack(num_residual, num_skip, config.dilations(spec))
-        self.head = nn.Sequential(nn.ReLU(), nn.Linear(num_skip, num_skip), nn.ReLU(), nn.Linear(num_skip, spec.levels))
-        nn.init.zeros_(self.head[-1].weight)  # type: ignore[arg-type]  # so that training starts at log2(levels) bits
-        nn.init.zeros_(self.head[-1].bias)  # type: ignore[arg-type]
+        self.head_features = nn.Sequential(nn.ReLU(), nn.Linear(num_skip, num_skip), nn.ReLU())
+        self.head = LevelLogits(num_skip, spec.levels)
 
     def logits(self, values: Tensor) -> Tensor:
         """Logits of the levels of every sub-pixel. Shapes: (N, T) int64 -> (N, T, levels)."""
-        return self.head(self.stack(self.embedding(shifted(values, self.spec))))
+        return self.head(self.head_features(self.stack(self.embedding(shifted(values, self.spec)))))
 
     def log_prob(self, images: Images) -> Tensor:
         values = to_sequence(images)
@@ -80,7 +80,7 @@ class WaveNetConditionals(Conditionals):
     def __init__(self, model: WaveNet, num_images: int) -> None:
         self.model = model
         self.stepper = DilatedStepper(model.stack, num_images)
-        self.features_of_value = model.embedding.table()
+        self.features_of_value, self.head = model.embedding.table(), model.head.linear()
         self.position = 0
         self._advance(torch.full((num_images,), model.spec.levels, device=model.device))
 
@@ -96,4 +96,5 @@ class WaveNetConditionals(Conditionals):
     def _advance(self, previous: Tensor) -> None:
         channel = self.model.embedding.channel.weight[self.position % self.model.spec.channels]
         skip = self.stepper.step(self.features_of_value[previous] + channel)
-        self.next_log_pmf = categorical.log_pmf(self.model.head(skip))
+        logits = nn.functional.linear(self.model.head_features(skip), *self.head)
+        self.next_log_pmf = categorical.log_pmf(logits)

@@ -1,0 +1,42 @@
+"""The last layer of a softmax over levels, with weights that are cosine series over the levels.
+
+Any linear layer can be written so. But neighbouring levels are alike, and a step of a coefficient-wise optimizer then
+moves whole slopes and bumps of levels, which all sub-pixels inform, instead of one level, which few do.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def cosine_basis(levels: int) -> Tensor:
+    """Column k is cos(pi k (v + 1/2) / levels) at level v, damped by 1 / sqrt(1 + k / 2). Shapes: -> (levels, levels).
+
+    The columns are orthogonal and none is zero (a type-II discrete cosine transform), so that every weight is reached;
+    the damping keeps a random step of all coefficients about as rough as one of the levels themselves.
+    """
+    frequency = torch.arange(levels, dtype=torch.float64)
+    phase = (frequency.unsqueeze(1) + 0.5) * frequency * (math.pi / levels)
+    return torch.cos(phase) / torch.sqrt(1 + frequency / 2)
+
+
+class LevelLogits(nn.Module):
+    """Logits of the levels, zero at first: an untrained model is exactly uniform. Shapes: (..., F) -> (..., levels)."""
+
+    basis: Tensor
+
+    def __init__(self, num_features: int, levels: int) -> None:
+        super().__init__()
+        self.coefficients = nn.Parameter(torch.zeros(levels, num_features))
+        self.bias = nn.Parameter(torch.zeros(levels))
+        self.register_buffer("basis", cosine_basis(levels).to(torch.get_default_dtype()), persistent=False)
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        """The weight and the bias of the linear map, (levels, F) and (levels,), to compute once and use often."""
+        return self.basis @ self.coefficients, self.basis @ self.bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        return nn.functional.linear(features, *self.linear())
