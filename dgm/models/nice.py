@@ -45,11 +45,9 @@ class NICE(TrainedDensityModel):
         size = spec.num_subpixels
         self.mean: Tensor
         self.whitening: Tensor
-        self.colouring: Tensor
         self.whitening_log_det: Tensor
         self.register_buffer("mean", torch.full((size,), spec.levels / 2))
         self.register_buffer("whitening", torch.eye(size))
-        self.register_buffer("colouring", torch.eye(size))
         self.register_buffer("whitening_log_det", torch.zeros((), dtype=torch.float64))
         self.couplings = nn.ModuleList(
             AdditiveCoupling(self._network(index % 2), parity=index % 2) for index in range(config.num_couplings)
@@ -72,10 +70,9 @@ class NICE(TrainedDensityModel):
     @torch.no_grad()
     def prepare(self, images: Images, generator: torch.Generator) -> None:
         mean, covariance = image_moments(images)
-        whitening, colouring, log_det = zca(covariance, "covariance of the training images")
+        whitening, log_det = zca(covariance, "covariance of the training images")
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)
-        self.colouring.copy_(colouring)
         self.whitening_log_det.copy_(log_det)
         whitened = self._whiten(dequantize(images[:NUM_SCALE_IMAGES], generator).to(self.whitening.dtype))
         self.log_scale.copy_(logistic_log_scales(whitened))
@@ -97,7 +94,8 @@ class NICE(TrainedDensityModel):
         h = temperature * torch.logit(uniforms, eps=1e-12).to(self.whitening) * (-self.log_scale).exp()
         for coupling in reversed(self.couplings):  # type: ignore[arg-type]
             h = coupling.inverse(h)
-        return (h @ self.colouring + self.mean).view(num_images, *self.spec.shape)
+        x = torch.linalg.solve(self.whitening.double(), h.double().T).T + self.mean
+        return x.view(num_images, *self.spec.shape)
 
 
 def standard_logistic_log_density(x: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def test_samples_come_through_the_exact_inverse() -> None:
             h, log_det = coupling(h, log_det)
         for coupling in reversed(model.couplings):  # type: ignore[arg-type]
             h = coupling.inverse(h)
-        assert torch.allclose((h @ model.colouring + model.mean).view_as(x), x, atol=1e-8)
+        assert torch.allclose((h @ torch.linalg.inv(model.whitening) + model.mean).view_as(x), x, atol=1e-8)
 
 
 def test_the_published_size() -> None:
