@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dgm.model_api import RecomputedConditionals
-from dgm.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
+from dgm.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig, gate
 from dgm.types import CIFAR10, ImageSpec
 
 TINY = GatedPixelCNNConfig(num_features=5, num_layers=2, kernel_size=3, num_head_features=7)
@@ -34,6 +34,11 @@ def random_images(num_images: int, spec: ImageSpec) -> Tensor:
 def test_full_size_has_13_4_million_parameters() -> None:
     config = GatedPixelCNNConfig(num_features=128, num_layers=15, kernel_size=5, num_head_features=1024)
     assert GatedPixelCNN(CIFAR10, config).num_parameters() == 13_415_424
+
+
+def test_gate_is_tanh_times_sigmoid() -> None:
+    x = torch.tensor([[0.5, 2.0, math.log(3.0), 0.0]])  # sigmoid(log 3) = 3/4
+    assert torch.allclose(gate(x), torch.tensor([[0.75 * math.tanh(0.5), 0.5 * math.tanh(2.0)]]))
 
 
 def test_untrained_is_exactly_uniform() -> None:
