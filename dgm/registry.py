@@ -14,6 +14,7 @@ MODELS: dict[str, str] = {
     "nice": "dgm.models.nice:NICE",
     "real_nvp": "dgm.models.real_nvp:RealNVP",
     "vae": "dgm.models.vae:VAE",
+    "vae_iaf": "dgm.models.vae_iaf:VAEIAF",
     "histogram_per_channel": "dgm.models.histogram_per_channel:HistogramPerChannel",
     "histogram_left": "dgm.models.histogram_left:HistogramLeft",
     "ppca": "dgm.models.ppca:PPCA",

@@ -27,6 +27,17 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "correction_scale": 2.0,
         "num_start_images": 20,
     },
+    "vae_iaf": {
+        "num_layers": 2,
+        "num_features": 6,
+        "num_latents": 5,
+        "stem_stride": 2,
+        "num_hidden_layers": 2,
+        "free_nats_per_map": 0.01,
+        "has_subpixel_scale": True,
+        "has_linear_start": True,
+        "num_start_images": 20,
+    },
     "made": {
         "ordering": "random",
         "hidden_sizes": [7, 6],
@@ -55,8 +66,8 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
     },
     "pixelcnn": {"num_features": 4, "num_blocks": 2, "num_head_features": 7},
     "gated_pixelcnn": {"num_features": 4, "num_layers": 2, "kernel_size": 3, "num_head_features": 7},
-    "row_lstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7, "num_start_images": 20},
-    "diagonal_bilstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7, "num_start_images": 20},
+    "row_lstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7},
+    "diagonal_bilstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7},
     "ride": {
         "neighbourhood_rows": 1,
         "neighbourhood_reach": 2,

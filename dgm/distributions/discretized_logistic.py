@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LOG_SCALE_OF_UNIT_VARIANCE = math.log(math.sqrt(3) / math.pi)
+
 
 def unit_from_levels(values: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
     """Positions of the levels on [-1, 1]. Shapes: unchanged; any integer or float type -> `dtype`."""

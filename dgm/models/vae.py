@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dgm.config import Config
 from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise, sum_per_image
 from dgm.distributions.discretized_logistic import (
+    LOG_SCALE_OF_UNIT_VARIANCE,
     discretized_logistic_log_prob,
     sample_discretized_logistic,
     unit_from_levels,
@@ -29,7 +30,6 @@ from dgm.types import Images, ImageSpec
 
 LOG_SCALE_RANGE = (-8.0, 3.0)  # of the likelihood, in units where the levels span [-1, 1]
 POSTERIOR_LOG_STD_RANGE = (-9.0, 2.0)
-LOG_SCALE_OF_UNIT_VARIANCE = -0.5951  # log(sqrt(3) / pi): a logistic of this log-scale has variance 1
 
 
 class VAEConfig(Config):
