@@ -11,16 +11,18 @@ import math
 import torch
 from torch import Tensor, nn
 
+NUM_FAST_FREQUENCIES = 8.0
+
 
 def cosine_basis(levels: int) -> Tensor:
-    """Column k is cos(pi k (v + 1/2) / levels) at level v, damped by 1 / sqrt(1 + k / 2). Shapes: -> (levels, levels).
+    """Column k is cos(pi k (v + 1/2) / levels) at level v, damped by 1 / (1 + k / 8). Shapes: -> (levels, levels).
 
     The columns are orthogonal and none is zero (a type-II discrete cosine transform), so that every weight is reached;
-    the damping keeps a random step of all coefficients about as rough as one of the levels themselves.
+    damped columns learn more slowly, so that slopes and bumps come before the grain of single levels.
     """
     frequency = torch.arange(levels, dtype=torch.float64)
     phase = (frequency.unsqueeze(1) + 0.5) * frequency * (math.pi / levels)
-    return torch.cos(phase) / torch.sqrt(1 + frequency / 2)
+    return torch.cos(phase) / (1 + frequency / NUM_FAST_FREQUENCIES)
 
 
 class LevelLogits(nn.Module):

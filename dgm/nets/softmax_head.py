@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgm.nets.cached_conv import CachedPointwise
+from dgm.nets.level_logits import cosine_basis
 from dgm.nets.masked_conv import MaskedConv2d, degree_mask, feature_degrees, input_degrees, logit_degrees
 from dgm.types import ImageSpec
-
-NUM_SMOOTH_FREQUENCIES = 8.0
-
-
-def cosine_basis(levels: int) -> Tensor:
-    """Cosines over the levels (DCT-II), slow ones first and largest. Shapes: -> (frequencies, levels), invertible."""
-    frequency = torch.arange(levels, dtype=torch.float64)[:, None]
-    phase = (torch.arange(levels, dtype=torch.float64) + 0.5) * (math.pi / levels)
-    return torch.cos(frequency * phase) / (1 + frequency / NUM_SMOOTH_FREQUENCIES)
 
 
 class CosineLogits(nn.Module):
     """A degree-masked linear map to all logits of a pixel, zero at first: an untrained model is exactly uniform.
 
-    The weights are stored as coefficients of cosines over the levels. The map is invertible, so the functions and
-    their number of parameters are those of the plain layer; but a step taken for one value also moves its neighbours,
-    which the plain layer learns level by level, from many more images.
+    The weights are stored as coefficients of cosines over the levels (see dgm.nets.level_logits): the functions and
+    the number of parameters are those of the plain layer, but a step for one value also moves its neighbours.
     Shapes: (N, I, H, W) -> (N, H, W, C, levels), the levels contiguous.
     """
 
@@ -43,18 +32,11 @@ class CosineLogits(nn.Module):
 
     def masked_weight(self) -> Tensor:
         """Shapes: -> (C * levels, I)."""
-        return (self.basis.T @ (self.coefficients * self.mask)).flatten(0, 1)
+        return (self.basis @ (self.coefficients * self.mask)).flatten(0, 1)
 
     def bias(self) -> Tensor:
         """Shapes: -> (C * levels,)."""
-        return (self.bias_coefficients @ self.basis).flatten()
-
-    @torch.no_grad()
-    def set_feature(self, channel: int, feature: int, weight: Tensor, bias: Tensor) -> None:
-        """Makes one channel's logits `weight * feature + bias`, plus what other features say. Shapes: (levels,)."""
-        cosines = torch.linalg.inv(self.basis.double()).T
-        self.coefficients[channel, :, feature] = (cosines @ weight.double()).to(self.coefficients.dtype)
-        self.bias_coefficients[channel] = (cosines @ bias.double()).to(self.coefficients.dtype)
+        return (self.bias_coefficients @ self.basis.T).flatten()
 
     def forward(self, features: Tensor) -> Tensor:
         logits = F.linear(features.permute(0, 2, 3, 1), self.masked_weight(), self.bias())
