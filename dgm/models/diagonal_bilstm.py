@@ -23,7 +23,7 @@ from dgm.nets.pixel_rnn import (
     by_part,
     channel_major,
     position_major,
-    remember,
+    start_residual,
     state_weight,
     update_cell,
 )
@@ -54,7 +54,7 @@ class DiagonalBiLSTMLayer(nn.Module):
         self.state_to_state = state_weight(2, num_hidden)
         self.state_to_state_right = state_weight(2, num_hidden)
         self.up = MaskedConv2d(self.hidden, self.stream, (1, 1), "B")
-        remember(self.input_to_state, num_hidden)
+        start_residual(self.input_to_state, self.up)
 
     def forward(self, x: Tensor) -> Tensor:
         from_left, from_right = self.input_to_state(x).chunk(2, dim=1)

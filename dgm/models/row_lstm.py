@@ -22,7 +22,7 @@ from dgm.nets.pixel_rnn import (
     by_part,
     channel_major,
     position_major,
-    remember,
+    start_residual,
     state_weight,
     update_cell,
 )
@@ -53,7 +53,7 @@ class RowLSTMLayer(nn.Module):
         self.start_h = nn.Parameter(torch.zeros(num_hidden))
         self.start_c = nn.Parameter(torch.zeros(num_hidden))
         self.up = MaskedConv2d(self.hidden, self.stream, (1, 1), "B")
-        remember(self.input_to_state, num_hidden)
+        start_residual(self.input_to_state, self.up)
 
     def forward(self, x: Tensor) -> Tensor:
         gates = position_major(self.input_to_state(x)).unsqueeze(0)

@@ -42,14 +42,14 @@ class PixelRNN(TrainedAutoregressiveModel):
 
     stem: MaskedConv2d
     layers: nn.ModuleList
-    head: SoftmaxHead
+    readout: SoftmaxHead
 
     def build(self, layer: Callable[[ImageSpec, int], nn.Module], num_hidden: int, num_layers: int, head: int) -> None:
         """Makes the parts. h = `num_hidden`; `head` is the width of the head."""
         stream = feature_degrees(2 * num_hidden, self.spec)
         self.stem = MaskedConv2d(input_degrees(self.spec), stream, (7, 7), "A")
         self.layers = nn.ModuleList(layer(self.spec, num_hidden) for _ in range(num_layers))
-        self.head = SoftmaxHead(stream, head, self.spec)
+        self.readout = SoftmaxHead(stream, head, self.spec)
 
     def scaled(self, values: Tensor) -> Tensor:
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
@@ -60,7 +60,7 @@ class PixelRNN(TrainedAutoregressiveModel):
         x = self.stem(self.scaled(images))
         for layer in self.layers:
             x = layer(x)
-        return self.head(x)
+        return self.readout(x)
 
     def log_prob(self, images: Images) -> Tensor:
         return categorical.log_prob(self.logits(images), images.permute(0, 2, 3, 1))
@@ -77,7 +77,7 @@ class CachedPixelRNN(Conditionals):
         self.model, self.layers = model, layers
         stream = feature_degrees(len(model.stem.bias), model.spec)
         self.stem = CachedConv(model.stem, input_degrees(model.spec), stream, num_images, model.spec)
-        self.head = CachedSoftmaxHead(model.head, num_images)
+        self.head = CachedSoftmaxHead(model.readout, num_images)
         self.column = self.degree = 0
         self._start_row()
         self.next_log_pmf = self._advance()
@@ -114,9 +114,10 @@ def state_weight(num_cells: int, num_hidden: int) -> nn.Parameter:
 
 
 @torch.no_grad()
-def remember(input_to_state: MaskedConv2d, num_hidden: int) -> None:
-    """Sets the bias of the forget gates to one."""
-    input_to_state.bias.view(-1, NUM_GATES, num_hidden)[:, FORGET] = 1.0
+def start_residual(input_to_state: MaskedConv2d, up: MaskedConv2d) -> None:
+    """Sets the bias of the forget gates to one, and what the layer adds to its input to zero."""
+    input_to_state.bias.view(-1, NUM_GATES, up.weight.shape[1])[:, FORGET] = 1.0
+    nn.init.zeros_(up.weight)
 
 
 def position_major(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from dgm.models.diagonal_bilstm import DiagonalBiLSTM, DiagonalBiLSTMConfig, Dia
 from dgm.types import CIFAR10, ImageSpec
 from tests.tiny import all_images, random_images
 
-TINY = DiagonalBiLSTMConfig(num_hidden=4, num_layers=1, num_head_features=7, num_start_images=0)
+TINY = DiagonalBiLSTMConfig(num_hidden=4, num_layers=1, num_head_features=7)
 TWO_BY_TWO = ImageSpec(channels=3, height=2, width=2, levels=2)
 EIGHT_BY_EIGHT = ImageSpec(channels=3, height=8, width=8, levels=2)
 
@@ -47,21 +47,19 @@ def num_leaks(model: DiagonalBiLSTM) -> int:
 
 
 def test_published_size() -> None:
-    model = DiagonalBiLSTM(
-        CIFAR10, DiagonalBiLSTMConfig(num_hidden=128, num_layers=12, num_head_features=1024, num_start_images=0)
-    )
+    model = DiagonalBiLSTM(CIFAR10, DiagonalBiLSTMConfig(num_hidden=128, num_layers=12, num_head_features=1024))
     assert model.num_parameters() == 8_837_888
 
 
 @pytest.mark.parametrize(("row", "column", "allowed"), [(16, 0, 512), (16, 16, 528), (16, 31, 543), (31, 16, 1008)])
 def test_one_layer_sees_every_pixel_before(row: int, column: int, allowed: int) -> None:
-    config = DiagonalBiLSTMConfig(num_hidden=3, num_layers=1, num_head_features=3, num_start_images=0)
+    config = DiagonalBiLSTMConfig(num_hidden=3, num_layers=1, num_head_features=3)
     model = DiagonalBiLSTM(ImageSpec(channels=3, height=32, width=32, levels=2), config).double()
     with torch.no_grad():
         for parameter in model.parameters():  # positive: no paths cancel and no ReLU dies
             parameter.copy_(0.1 * torch.rand_like(parameter) + 0.05)
     x = torch.zeros(1, *model.spec.shape, dtype=torch.float64, requires_grad=True)
-    logits = model.head(model.layers[0](model.stem(x)))
+    logits = model.readout(model.layers[0](model.stem(x)))
     (gradient,) = torch.autograd.grad(logits[0, row, column].sum(), x)
     seen = (gradient[0] != 0).any(dim=0).flatten()
     assert int(seen[: row * 32 + column].sum()) == allowed
@@ -94,9 +92,7 @@ def test_wrong_shifts_are_caught_by_causality_and_by_the_sum(
 @pytest.mark.parametrize("num_hidden", [4, 6])
 def test_cached_conditionals_are_the_recomputed_ones(num_hidden: int) -> None:
     spec = ImageSpec(channels=3, height=4, width=5, levels=3)
-    model = random_model(
-        spec, DiagonalBiLSTMConfig(num_hidden=num_hidden, num_layers=2, num_head_features=7, num_start_images=0)
-    )
+    model = random_model(spec, DiagonalBiLSTMConfig(num_hidden=num_hidden, num_layers=2, num_head_features=7))
     images = random_images(spec, 2).flatten(1).long()
     cached, recomputed = model.conditionals(2), RecomputedConditionals(model, 2)
     for index in model.order().tolist():

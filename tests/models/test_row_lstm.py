@@ -10,7 +10,7 @@ from dgm.models.row_lstm import RowLSTM, RowLSTMConfig
 from dgm.types import CIFAR10, ImageSpec
 from tests.tiny import all_images, random_images
 
-TINY = RowLSTMConfig(num_hidden=4, num_layers=2, num_head_features=7, num_start_images=0)
+TINY = RowLSTMConfig(num_hidden=4, num_layers=2, num_head_features=7)
 
 
 def random_model(spec: ImageSpec, config: RowLSTMConfig = TINY) -> RowLSTM:
@@ -31,12 +31,12 @@ def visible_pixels(model: RowLSTM, row: int, column: int) -> int:
     features = model.stem(x)
     for layer in model.layers:
         features = layer(features)
-    (gradient,) = torch.autograd.grad(model.head(features)[0, row, column].sum(), x)
+    (gradient,) = torch.autograd.grad(model.readout(features)[0, row, column].sum(), x)
     return int((gradient != 0).any(dim=1).sum())
 
 
 def test_published_size() -> None:
-    model = RowLSTM(CIFAR10, RowLSTMConfig(num_hidden=128, num_layers=12, num_head_features=1024, num_start_images=0))
+    model = RowLSTM(CIFAR10, RowLSTMConfig(num_hidden=128, num_layers=12, num_head_features=1024))
     assert model.num_parameters() == 9_621_248
 
 
@@ -45,7 +45,7 @@ def test_published_size() -> None:
     [(12, 16, 0, 184), (12, 16, 16, 449), (12, 16, 31, 407), (12, 31, 16, 929), (2, 16, 16, 384), (2, 16, 31, 237)],
 )
 def test_receptive_field_has_the_wedge_of_the_paper(num_layers: int, row: int, column: int, expected: int) -> None:
-    config = RowLSTMConfig(num_hidden=2, num_layers=num_layers, num_head_features=2, num_start_images=0)
+    config = RowLSTMConfig(num_hidden=2, num_layers=num_layers, num_head_features=2)
     model = RowLSTM(ImageSpec(channels=1, height=32, width=32, levels=2), config).double()
     assert visible_pixels(model, row, column) == expected
 
@@ -66,9 +66,7 @@ def test_probabilities_of_all_two_by_two_images_sum_to_one() -> None:
 @pytest.mark.parametrize("num_hidden", [4, 6])
 def test_cached_conditionals_are_the_recomputed_ones(num_hidden: int) -> None:
     spec = ImageSpec(channels=3, height=4, width=5, levels=3)
-    model = random_model(
-        spec, RowLSTMConfig(num_hidden=num_hidden, num_layers=2, num_head_features=7, num_start_images=0)
-    )
+    model = random_model(spec, RowLSTMConfig(num_hidden=num_hidden, num_layers=2, num_head_features=7))
     images = random_images(spec, 2).flatten(1).long()
     cached, recomputed = model.conditionals(2), RecomputedConditionals(model, 2)
     for index in model.order().tolist():
@@ -80,7 +78,7 @@ def test_cached_conditionals_are_the_recomputed_ones(num_hidden: int) -> None:
 def test_the_states_above_are_not_masked() -> None:
     # an R logit depends on the B of the row above also through the recurrence alone
     spec = ImageSpec(channels=3, height=12, width=1, levels=2)
-    model = random_model(spec, RowLSTMConfig(num_hidden=6, num_layers=1, num_head_features=7, num_start_images=0))
+    model = random_model(spec, RowLSTMConfig(num_hidden=6, num_layers=1, num_head_features=7))
     images = random_images(spec, 1).repeat(2, 1, 1, 1)
     images[1, 2, 0, 0] = 1 - images[1, 2, 0, 0]
     with torch.no_grad():
