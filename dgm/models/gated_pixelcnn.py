@@ -1,7 +1,8 @@
 """Gated PixelCNN: a vertical and a horizontal stack of gated convolutions, without the blind spot of the PixelCNN.
 
 Source: van den Oord et al. (2016), arXiv 1606.05328, sections 2.1 to 2.3 and figure 2.
-Differs: the size for CIFAR-10 is not published; 128 features, 15 layers of 5x5 see all of a 32x32 image's past.
+Differs: the size for CIFAR-10 is not published; 128 features, 15 layers of 5x5 see all of a 32x32 image's past. The
+softmax weights are stored as cosine series over the levels.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dgm.distributions import categorical
 from dgm.model_api import Conditionals, TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
+from dgm.nets.raster import RasterConditionals
 from dgm.nets.softmax_head import CachedSoftmaxHead, SoftmaxHead
 from dgm.types import Images, ImageSpec
 
@@ -144,48 +146,36 @@ class CachedGatedLayer:
         return self.skip.step(degree)
 
 
-class CachedGatedPixelCNN(Conditionals):
+class CachedGatedPixelCNN(RasterConditionals):
     """Each activation computed once: a sub-pixel costs the horizontal features of its own degree at its own pixel."""
 
     @torch.no_grad()
     def __init__(self, model: GatedPixelCNN, num_images: int) -> None:
-        self.model, self.spec = model, model.spec
-        self.layers = [CachedGatedLayer(layer, num_images, self.spec) for layer in model.layers]  # type: ignore[arg-type]
+        self.model, spec = model, model.spec
+        self.layers = [CachedGatedLayer(layer, num_images, spec) for layer in model.layers]  # type: ignore[arg-type]
         self.readout = CachedSoftmaxHead(model.readout, num_images)
-        self.row = self.layers[0].rows.new_zeros(num_images, self.spec.channels, 1, self.spec.width)
-        self.column = self.degree = 0
-        self._start_row()
-        self.next_log_pmf = self._advance()
+        self.row = model.readout.first.bias.new_zeros(num_images, spec.channels, 1, spec.width)
+        self.is_first_row = True
+        self.begin(spec)
 
-    def log_pmf(self) -> Tensor:
-        return self.next_log_pmf
-
-    @torch.no_grad()
-    def push(self, values: Tensor) -> None:
+    def accept(self, values: Tensor, column: int, channel: int) -> None:
         x = self.model.scaled(values)
-        self.row[:, self.degree, 0, self.column] = x
-        self.layers[0].horizontal.slot(self.column, self.degree)[:, 0] = x
-        self.degree += 1
-        if self.degree == self.spec.channels:
-            self.column, self.degree = self.column + 1, 0
-        if self.column == self.spec.width:
-            self.column = 0
-            vertical = self.row
-            for layer in self.layers:
-                vertical = layer.finish_row(vertical)
-            self._start_row()
-        self.next_log_pmf = self._advance()
+        self.row[:, channel, 0, column] = x
+        self.layers[0].horizontal.slot(column, channel)[:, 0] = x
 
-    def _start_row(self) -> None:
+    def start_row(self) -> None:
+        vertical = self.row
         for layer in self.layers:
+            if not self.is_first_row:
+                vertical = layer.finish_row(vertical)
             layer.start_row()
+        self.is_first_row = False
 
-    def _advance(self) -> Tensor:
-        column, degree = self.column, self.degree
-        horizontal = self.layers[0].step(column, degree)
-        skips = self.layers[0].step_skip(horizontal, degree)
+    def advance(self, column: int, channel: int) -> Tensor:
+        horizontal = self.layers[0].step(column, channel)
+        skips = self.layers[0].step_skip(horizontal, channel)
         for layer in self.layers[1:]:
-            layer.horizontal.slot(column, degree).copy_(horizontal)
-            horizontal = horizontal + layer.step(column, degree)
-            skips += layer.step_skip(horizontal, degree)
-        return categorical.log_pmf(self.readout.step(skips, degree))
+            layer.horizontal.slot(column, channel).copy_(horizontal)
+            horizontal = horizontal + layer.step(column, channel)
+            skips += layer.step_skip(horizontal, channel)
+        return categorical.log_pmf(self.readout.step(skips, channel))

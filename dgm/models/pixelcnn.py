@@ -1,7 +1,7 @@
 """PixelCNN: a fully convolutional network of masked 3x3 convolutions and a softmax over levels.
 
 Source: van den Oord, Kalchbrenner & Kavukcuoglu (2016), arXiv 1601.06759, sections 3.3 to 3.6 and table 1.
-Differs: optimisation (the paper: RMSProp); one residual block is counted as one of the paper's 15 layers.
+Differs: Muon instead of RMSProp; the softmax weights are stored as cosine series over the levels.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dgm.distributions import categorical
 from dgm.model_api import Conditionals, TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
+from dgm.nets.raster import RasterConditionals
 from dgm.nets.softmax_head import CachedSoftmaxHead, SoftmaxHead
 from dgm.types import Images, ImageSpec
 
@@ -100,7 +101,7 @@ class CachedBlock:
         return self.expand.step(degree).add_(x)
 
 
-class CachedPixelCNN(Conditionals):
+class CachedPixelCNN(RasterConditionals):
     """Each activation computed once: a sub-pixel costs the features of its own degree at its own pixel."""
 
     @torch.no_grad()
@@ -110,31 +111,18 @@ class CachedPixelCNN(Conditionals):
         self.stem = CachedConv(model.stem, input_degrees(spec), outer, num_images, spec)
         self.blocks = [CachedBlock(block, num_images, spec) for block in model.blocks]  # type: ignore[arg-type]
         self.readout = CachedSoftmaxHead(model.readout, num_images)
-        self.column = self.degree = 0
-        self._start_row()
-        self.next_log_pmf = self._advance()
+        self.begin(spec)
 
-    def _start_row(self) -> None:
+    def accept(self, values: Tensor, column: int, channel: int) -> None:
+        self.stem.slot(column, channel)[:, 0] = self.model.scaled(values)
+
+    def start_row(self) -> None:
         self.stem.start_row()
         for block in self.blocks:
             block.context.start_row()
 
-    def log_pmf(self) -> Tensor:
-        return self.next_log_pmf
-
-    @torch.no_grad()
-    def push(self, values: Tensor) -> None:
-        self.stem.slot(self.column, self.degree)[:, 0] = self.model.scaled(values)
-        self.degree += 1
-        if self.degree == self.model.spec.channels:
-            self.column, self.degree = self.column + 1, 0
-        if self.column == self.model.spec.width:
-            self.column = 0
-            self._start_row()
-        self.next_log_pmf = self._advance()
-
-    def _advance(self) -> Tensor:
-        x = self.stem.step(self.column, self.degree)
+    def advance(self, column: int, channel: int) -> Tensor:
+        x = self.stem.step(column, channel)
         for block in self.blocks:
-            x = block.step(x, self.column, self.degree)
-        return categorical.log_pmf(self.readout.step(x, self.degree))
+            x = block.step(x, column, channel)
+        return categorical.log_pmf(self.readout.step(x, channel))
