@@ -16,6 +16,31 @@ from dgm.types import ImageSpec
 
 TINY_MODELS: dict[str, dict[str, Any]] = {
     "uniform": {},
+    "histogram_per_channel": {"pseudo_count": 0.5},
+    "histogram_left": {"candidate_pseudo_counts": [1.0, 4.0], "validation_fraction": 0.25},
+    "ridge_autoregressive": {"radius": 2, "ridge": 1e-3, "num_scales": 3, "num_fit_images": 64},
+    "multivariate_gaussian": {"num_fit_images": None},
+    "ppca": {"num_components": 3, "method": "closed_form", "num_fit_images": None},
+    "mixture_of_gaussians": {
+        "num_components": 2,
+        "basis": "zca",
+        "num_fit_images": None,
+        "mean_pseudo_counts": 1.0,
+        "variance_pseudo_counts": 10.0,
+        "weight_pseudo_counts": 1.0,
+        "min_images": 1.0,
+    },
+    "deep_gmm": {
+        "block_size": 4,
+        "num_components": 2,
+        "tree_states": [2],
+        "num_fit_images": None,
+        "num_shared_images": 64,
+        "num_shared_iterations": 1,
+        "covariance_pseudo_counts": 1.0,
+        "position_pseudo_counts": 10.0,
+        "tree_pseudo_counts": 0.1,
+    },
     "nice": {"num_couplings": 2, "num_hidden_layers": 1, "num_hidden": 6, "dropout": 0.0},
     "real_nvp": {"num_features": 3, "num_blocks": 1, "num_scales": 2, "norm": "act_norm", "margin": 0.05},
     "vae": {
