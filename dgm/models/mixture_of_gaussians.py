@@ -2,7 +2,8 @@
 
 x = mean + whitening^-1 y, and in y each component is a Gaussian with diagonal covariance. With `pca` the directions are
 the principal components, so components differ in their spectrum; with `zca` each direction belongs to one sub-pixel, so
-components differ in where an image has contrast. One component is the full Gaussian.
+components differ in where an image has contrast; with `opponent` each belongs to one pixel and to its brightness or one
+of its colour contrasts. One component is the full Gaussian.
 Source: Dempster, Laird & Rubin (1977), "Maximum likelihood from incomplete data via the EM algorithm", section 4.3.
 Differs: maximum a posteriori with conjugate pseudo-counts; dequantization noise enters in expectation (Jensen), so
 that the fit is free of noise; a component that has lost its images is split off the heaviest one.
@@ -39,7 +40,7 @@ class MixtureOfGaussiansConfig(Config):
     min_images: a component with fewer is given half of the heaviest one's."""
 
     num_components: int = Field(ge=1)
-    basis: Literal["pca", "zca"]
+    basis: Literal["pca", "zca", "opponent"]
     num_fit_images: int | None = Field(ge=1)
     mean_pseudo_counts: float = Field(ge=0)
     variance_pseudo_counts: float = Field(ge=0)
@@ -80,10 +81,15 @@ class MixtureOfGaussians(Fitted, DensityModel):
         if len(images) < self.config.num_components:
             raise ValueError(f"num_components: {self.config.num_components} for {len(images)} images")
         mean, covariance = image_moments(images)
+        dim = len(mean)
         variances, axes = principal_axes(covariance, "the covariance of the training images")
         whitening = axes.T / variances.sqrt().unsqueeze(1)
-        if self.config.basis == "zca":
+        if self.config.basis != "pca":
             whitening = axes @ whitening
+        if self.config.basis == "opponent":
+            whitening = torch.einsum(
+                "bc,cpd->bpd", cosines(self.spec.channels).to(self.device), whitening.view(self.spec.channels, -1, dim)
+            ).reshape(dim, dim)
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)
         self.log_determinant.copy_(-0.5 * variances.log().sum())
@@ -191,3 +197,10 @@ class MixtureOfGaussians(Fitted, DensityModel):
     def num_parameters(self) -> int:
         dim, K = self.spec.num_subpixels, self.config.num_components
         return dim + dim * (dim + 1) // 2 + K * 2 * dim + K - 1
+
+
+def cosines(num_channels: int) -> Tensor:
+    """Orthonormal cosine transform over channels; of RGB: brightness, red - blue, green - magenta. -> (C, C)."""
+    index = torch.arange(num_channels, dtype=torch.float64)
+    table = torch.cos(math.pi / num_channels * (index + 0.5) * index.unsqueeze(1))
+    return table / table.square().sum(dim=1, keepdim=True).sqrt()

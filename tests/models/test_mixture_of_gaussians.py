@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
 from dgm.distributions.gaussian import NotPositiveDefiniteError
-from dgm.models.mixture_of_gaussians import MixtureOfGaussians, MixtureOfGaussiansConfig
+from dgm.models.mixture_of_gaussians import MixtureOfGaussians, MixtureOfGaussiansConfig, cosines
 from dgm.models.multivariate_gaussian import MultivariateGaussian, MultivariateGaussianConfig
 from dgm.seeds import generator_for
 from dgm.types import ImageSpec
@@ -47,6 +47,22 @@ def test_one_component_is_the_full_gaussian(basis: str) -> None:
     gaussian.start(IMAGES, generator_for(0))
     x = IMAGES.double() + 0.25
     torch.testing.assert_close(model.log_density(x), gaussian.log_density(x), rtol=0, atol=1e-5)
+
+
+def test_opponent_directions_are_a_rotation_of_the_channels_of_each_pixel() -> None:
+    torch.testing.assert_close(cosines(3) @ cosines(3).T, torch.eye(3, dtype=torch.float64))
+    spec = ImageSpec(channels=3, height=1, width=2, levels=32)
+    images = correlated_images(300, spec)
+    config = MixtureOfGaussiansConfig.model_validate(SETTINGS | {"num_components": 1})
+    zca = MixtureOfGaussians(spec, config.model_copy(update={"basis": "zca"}))
+    opponent = MixtureOfGaussians(spec, config.model_copy(update={"basis": "opponent"}))
+    zca.start(images, generator_for(0))
+    opponent.start(images, generator_for(0))
+    x = images.double() + 0.25
+    torch.testing.assert_close(opponent.log_density(x), zca.log_density(x), rtol=0, atol=1e-4)
+    y = zca._whiten(x).view(-1, 3, 2)
+    brightness = y.sum(dim=1) / math.sqrt(3)
+    torch.testing.assert_close(opponent._whiten(x)[:, :2], brightness, rtol=0, atol=1e-9)
 
 
 def test_em_is_scikit_learns() -> None:
