@@ -26,6 +26,7 @@ MODELS: dict[str, str] = {
     "wavenet": "dgm.models.wavenet:WaveNet",
     "char_rnn": "dgm.models.char_rnn:CharRNN",
     "pixelcnn": "dgm.models.pixelcnn:PixelCNN",
+    "pixelcnn_pp": "dgm.models.pixelcnn_pp:PixelCNNpp",
     "gated_pixelcnn": "dgm.models.gated_pixelcnn:GatedPixelCNN",
     "row_lstm": "dgm.models.row_lstm:RowLSTM",
     "diagonal_bilstm": "dgm.models.diagonal_bilstm:DiagonalBiLSTM",

@@ -90,6 +90,15 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "segment_rows": 1,
     },
     "pixelcnn": {"num_features": 4, "num_blocks": 2, "num_head_features": 7},
+    "pixelcnn_pp": {
+        "num_filters": 4,
+        "num_resnets": 1,
+        "num_stages": 2,
+        "num_mixtures": 2,
+        "dropout": 0.1,
+        "weight_norm": True,
+        "num_init_images": 16,
+    },
     "gated_pixelcnn": {"num_features": 4, "num_layers": 2, "kernel_size": 3, "num_head_features": 7},
     "row_lstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7},
     "diagonal_bilstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7},
@@ -107,7 +116,7 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
 # image sizes: enumerable; large enough for a leak of any direction; both divisible by what every architecture asks for
 ENUMERABLE = ImageSpec(channels=3, height=1, width=2, levels=3)
 SMALL = ImageSpec(channels=3, height=8, width=8, levels=4)
-SPECIAL_ENUMERABLE: dict[str, ImageSpec] = {}
+SPECIAL_ENUMERABLE: dict[str, ImageSpec] = {"pixelcnn_pp": ImageSpec(channels=3, height=2, width=2, levels=2)}
 
 
 def random_images(spec: ImageSpec, count: int, seed: int = 0) -> Tensor:

@@ -67,7 +67,8 @@ class DataInitialized(nn.Module):
         A forward pre-hook; hence forward and not a call, which would run the hook again.
         """
         y = self.forward(*inputs)
-        factor = self.init_scale / (y.std(dim=(0, 2, 3)) + 1e-8)
+        deviation = y.std(dim=(0, 2, 3))
+        factor = torch.where(deviation > 1e-3, self.init_scale / deviation, 1.0)  # 1: a channel that sees no pixel yet
         self.bias.copy_((self.bias - y.mean(dim=(0, 2, 3))) * factor)
         if self.gain is None:
             self.weight.mul_(self._along_outputs(factor))
