@@ -80,15 +80,17 @@ def test_two_stages_share_one_run(client: MlflowClient, project: Path) -> None:
     assert not (project / ".scratch").exists(), "nothing was left undelivered"
 
 
-def test_a_changed_parameter_gets_the_next_version(client: MlflowClient) -> None:
+def test_a_changed_parameter_gets_the_next_version(client: MlflowClient, project: Path) -> None:
     run_id = None
     for value in (1, 4, 4, 1, 7):
         with open_run("cpu", "vae", "k", run_id, "evaluate") as run:
+            run.log_params({"num_draws": value})
             run.log_params({"num_draws": value})
         run_id = run.run_id
     assert run_id is not None
     expected = {"num_draws": "1", "num_draws_v2": "4", "num_draws_v3": "7"}
     assert client.get_run(run_id).data.params == expected
+    assert not (project / ".scratch").exists(), "MLflow refuses a batch that names a parameter twice"
 
 
 def test_a_resumed_training_records_each_step_once(client: MlflowClient) -> None:
@@ -127,7 +129,7 @@ def test_status_tells_how_the_stage_ended(client: MlflowClient, error: type[Base
     assert points(client, run.run_id, "bits") == [(1, 1.0)]
 
 
-def test_a_paused_training_stays_open(client: MlflowClient) -> None:
+def test_a_paused_training_stays_open(client: MlflowClient, project: Path) -> None:
     def stage(run: TrackedRun) -> None:
         with run:
             run.log_metrics({"bits": 1.0}, 1)
@@ -137,8 +139,10 @@ def test_a_paused_training_stays_open(client: MlflowClient) -> None:
     run = open_run("cpu", "vae", "k", None, "train")
     with pytest.raises(SystemExit):
         stage(run)
-    assert client.get_run(run.run_id).info.status == "RUNNING"
+    info = client.get_run(run.run_id).info
+    assert (info.status, info.end_time) == ("RUNNING", None)
     assert points(client, run.run_id, "bits") == [(1, 1.0)]
+    assert not (project / ".scratch").exists(), "the end of the with block records nothing more"
 
 
 def test_commit_and_experiment_become_tags(

@@ -95,12 +95,12 @@ def test_track_passes_items_on_and_prints_the_end(capsys: pytest.CaptureFixture[
 
 def test_track_prints_at_intervals(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
-    for _ in track(range(5), 5, "score", "batch"):
+    for _ in track(range(6), 6, "score", "batch"):
         watch.seconds += 10.0
     assert capsys.readouterr().err.splitlines() == [
-        "score: batch 2/5, 0:30 left",
-        "score: batch 4/5, 0:10 left",
-        "score: batch 5/5 after 0:50",
+        "score: batch 2/6, 0:40 left",
+        "score: batch 4/6, 0:20 left",
+        "score: batch 6/6 after 1:00",
     ]
 
 
