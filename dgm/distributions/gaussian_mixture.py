@@ -43,8 +43,13 @@ class WeightedMoments:
 
 def pair_products(x: Tensor) -> Tensor:
     """x_i x_j for i <= j. Shapes: (d, N) -> (d(d+1)/2, N)."""
-    rows, columns = torch.triu_indices(len(x), len(x), device=x.device)
-    return x[rows] * x[columns]
+    dim = len(x)
+    products = x.new_empty(dim * (dim + 1) // 2, x.shape[1])
+    filled = 0
+    for i in range(dim):  # in the order of torch.triu_indices
+        torch.mul(x[i:], x[i], out=products[filled : filled + dim - i])
+        filled += dim - i
+    return products
 
 
 def weighted_moments(x: Tensor, products: Tensor, responsibilities: Tensor) -> WeightedMoments:
@@ -90,9 +95,3 @@ def estimate(
     factors = cholesky(covariances, name)
     identity = torch.eye(dim, dtype=means.dtype, device=means.device)
     return means, covariances, torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
-
-
-def log_prior(inverse_factors: Tensor, prior_covariance: Tensor, pseudo_counts: float) -> Tensor:
-    """What `estimate` adds to the log-likelihood, up to a constant, summed over the components, in nats."""
-    traces = ((inverse_factors @ prior_covariance) * inverse_factors).sum(dim=(1, 2))
-    return pseudo_counts * (inverse_factors.diagonal(dim1=1, dim2=2).log().sum(dim=1) - 0.5 * traces).sum()

@@ -137,7 +137,8 @@ class DeepGMM(Fitted, DensityModel):
         inverse_factors, moments, nats = self.inverse_factors[0], [], 0.0
         for points in blocks:
             for x in points.split(CHUNK, dim=1):
-                x, products = x.double(), pair_products(x.double())
+                x = x.double()
+                products = pair_products(x)
                 joint = component_log_densities(x, products, self.shared_means, inverse_factors)
                 joint += self.shared_log_weights.unsqueeze(1)
                 log_density = joint.logsumexp(dim=0)

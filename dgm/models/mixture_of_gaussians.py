@@ -154,14 +154,6 @@ class MixtureOfGaussians(Fitted, DensityModel):
         self.variances.copy_(variances)
         self.scales.copy_(1 / variances.reciprocal().mean(dim=1))
 
-    def log_prior(self) -> Tensor:
-        """What the pseudo-counts add to the log-likelihood of all images, up to a constant, in nats."""
-        precisions = self.variances.reciprocal()
-        means = self.config.mean_pseudo_counts * (self.means.square() * precisions).sum()
-        ratios = self.scales.unsqueeze(1) * precisions
-        variances = self.config.variance_pseudo_counts * (ratios - ratios.log()).sum()
-        return self.config.weight_pseudo_counts * self.log_weights.sum() - 0.5 * (means + variances)
-
     def _joint(self, y: Tensor) -> Tensor:
         """log weight_k + log N(y; means_k, variances_k). Shapes: float64 (N, D) -> (N, K)."""
         precisions = self.variances.reciprocal()
