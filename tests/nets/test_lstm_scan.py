@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ PATTERNS = {
     "spatial": diagonal_pattern(4, 3, carried=2, is_product_squashed=True),
     "row, one column": row_pattern(3, 1),
     "diagonal, one column": diagonal_pattern(3, 1),
+    "diagonal, two columns": diagonal_pattern(3, 2),
     "diagonal, one row": diagonal_pattern(1, 3),
 }
 
@@ -103,9 +106,10 @@ def test_images_do_not_mix() -> None:
 
 
 def test_half_precision_gates_keep_the_cell_in_float32() -> None:
-    pattern = row_pattern(32, 4)
-    gates, weight, start_h, start_c = (t.detach().float() for t in inputs_of(pattern))
-    exact = scan(gates, weight * 0.1, pattern, start_h, start_c)
-    half = scan(gates.bfloat16(), weight * 0.1, pattern, start_h, start_c)
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), exact, rtol=0, atol=0.05)
+    # a thousand increments of 0.0004: in bfloat16, 0.25 + 0.0004 is 0.25
+    pattern = row_pattern(1000, 1)
+    gates = torch.tensor([math.log(0.0004), 30.0, 30.0, 30.0]).repeat(1, 1000, 1, 1).bfloat16()
+    increment = float(gates[0, 0, 0, 0].sigmoid())
+    h = scan(gates, torch.zeros(1, 3, 4), pattern, torch.zeros(1, 1), torch.zeros(1, 1))
+    assert h.dtype == torch.bfloat16
+    assert float(h[0, -1]) == pytest.approx(math.tanh(1000 * increment), rel=0.01)
