@@ -192,3 +192,6 @@ class UntrackedRun:
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         self.metrics.append((step, dict(values)))
+
+    def flush(self) -> None:
+        """Nothing is buffered."""

@@ -45,6 +45,7 @@ def fit(
         return seconds_before + time.monotonic() - began
 
     def save() -> None:
+        run.flush()
         scratch.save(
             {"model": model.state_dict(), "rows": rows, "iteration": iteration, "seconds": seconds(), "run": run.run_id}
         )

@@ -84,6 +84,7 @@ class Trainer:
         self.rows: list[list[float | None]] = []
         self.interval_nats = torch.zeros((), dtype=torch.float64, device=self.device)
         self.interval_images = 0
+        self.latest_train_bits = float("nan")
         self._start()
 
     def _start(self) -> None:
@@ -110,7 +111,8 @@ class Trainer:
         self.interval_images = saved["interval_images"]
 
     def save(self) -> None:
-        """Writes everything that the rest of the run depends on to the scratch checkpoint."""
+        """Writes everything that the rest of the run depends on to the scratch checkpoint, after the points before it."""
+        self.tracked.flush()
         self.scratch.save(
             {
                 "model": self.model.state_dict(),
@@ -143,6 +145,8 @@ class Trainer:
         saved_at = time.monotonic()
         title = f"train {type(self.model).__name__}"
         with Progress(self.config.max_steps, title, self.config.max_seconds) as bar:
+            if not self.rows:
+                self._record_start()
             while (progress := self.progress) < 1.0:
                 now = time.monotonic()
                 if stop_after_seconds is not None and self.step > first_step and now - self.began > stop_after_seconds:
@@ -154,10 +158,12 @@ class Trainer:
                     self.save()
                     saved_at = time.monotonic()
                 self._train_step(progress)
+                self._show(bar, progress)
                 if self.step % self.config.validate_every == 0:
-                    self._record(progress, bar)
-        if self.interval_images:
-            self._record(1.0, None)
+                    self._record(progress)
+            if self.interval_images:
+                self._record(1.0)
+            self._show(bar, 1.0)
         with self.average.applied():
             state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         return self._result(state, is_finished=True)
@@ -182,6 +188,8 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
         if self.device.type != "cuda" or step % CHECK_EVERY_ON_CUDA == 0:
             check_finite(float(loss.detach()), self._place(factor), self.scratch)
+            mean_nats = objective.nats.detach().double().mean()
+            self.latest_train_bits = -float(nats_to_bits_per_subpixel(mean_nats, self.model.spec))
         for optimizer in self.optimizers:
             optimizer.step()
         self.average.update(step)
@@ -201,15 +209,25 @@ class Trainer:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _record(self, progress: float, bar: Progress | None) -> None:
+    def _show(self, bar: Progress, progress: float) -> None:
+        rate = self.step * self.config.batch_size / max(self.seconds, 1e-9)
+        learning_rate = self.config.learning_rate * learning_rate_factor(self.config, progress)
+        bar.update(self.step, rate, self.latest_train_bits, self.rows[-1][4], learning_rate, self.seconds)
+
+    def _record_start(self) -> None:
+        """The first row of the curve: validation bits before any step."""
+        validation_bits = self._validate()
+        self.rows.append([0, 0, 0.0, None, validation_bits])
+        self.tracked.log_metrics({"validation_bits_per_subpixel": validation_bits}, 0)
+
+    def _record(self, progress: float) -> None:
         """One row of the curve: training bits since the last row, validation bits of the averaged weights."""
         self._check_interval(progress)
         spec, config = self.model.spec, self.config
         train_bits = -float(nats_to_bits_per_subpixel(self.interval_nats / self.interval_images, spec))
         validation_bits = self._validate()
-        images_seen = self.step * config.batch_size
         learning_rate = config.learning_rate * learning_rate_factor(config, progress)
-        self.rows.append([self.step, images_seen, learning_rate, train_bits, validation_bits])
+        self.rows.append([self.step, self.step * config.batch_size, learning_rate, train_bits, validation_bits])
         self.interval_nats.zero_()
         self.interval_images = 0
         self.tracked.log_metrics(
@@ -220,9 +238,6 @@ class Trainer:
             },
             self.step,
         )
-        if bar is not None:
-            rate = images_seen / max(self.seconds, 1e-9)
-            bar.update(self.step, rate, train_bits, validation_bits, learning_rate, self.seconds)
 
     def _validate(self) -> float:
         self.model.eval()

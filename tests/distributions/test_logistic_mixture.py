@@ -83,7 +83,10 @@ def test_hand_value_of_a_pixel() -> None:
 
 def test_half_precision_parameters_are_widened() -> None:
     parameters = torch.randn(4, num_mixture_parameters(3, 5), generator=torch.Generator().manual_seed(0)).bfloat16()
-    assert LogisticMixture.from_parameters(parameters, 3, 256).log_prob(torch.zeros(4, 3).long()).dtype == torch.float32
+    values = torch.tensor([[3, 200, 128]])
+    widened = LogisticMixture.from_parameters(parameters, 3, 256).log_prob(values)
+    expected = LogisticMixture.from_parameters(parameters.double(), 3, 256).log_prob(values)
+    torch.testing.assert_close(widened.double(), expected, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
