@@ -161,7 +161,7 @@ def _describe(kind: type[Config], problem: ErrorDetails, where: str) -> str:
 
 def _fields_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
     for part in location:
-        field = kind.model_fields.get(part) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        field = kind.model_fields.get(str(part)) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
         if field is None:
             return []
         kind = field.annotation

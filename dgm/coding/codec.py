@@ -21,9 +21,9 @@ from dgm.types import Images
 Track = Callable[[Iterable[int]], Iterable[int]]
 
 # constriction is one extension module: its parts are attributes, not modules to import from
-Categorical = constriction.stream.model.Categorical
-RangeDecoder = constriction.stream.queue.RangeDecoder
-RangeEncoder = constriction.stream.queue.RangeEncoder
+Categorical = constriction.stream.model.Categorical  # type: ignore[attr-defined]
+RangeDecoder = constriction.stream.queue.RangeDecoder  # type: ignore[attr-defined]
+RangeEncoder = constriction.stream.queue.RangeEncoder  # type: ignore[attr-defined]
 
 
 def identity_of(model: AutoregressiveModel, name: str, code: str) -> int:

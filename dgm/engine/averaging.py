@@ -24,7 +24,8 @@ class WeightAverage:
     def update(self, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
         if self.average:
-            torch._foreach_lerp_(list(self.average.values()), [self.live[name] for name in self.average], 1 - decay)
+            live = [self.live[name] for name in self.average]
+            torch._foreach_lerp_(list(self.average.values()), live, 1 - decay)  # type: ignore[attr-defined]
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -111,7 +111,7 @@ class Trainer:
         self.interval_images = saved["interval_images"]
 
     def save(self) -> None:
-        """Writes everything that the rest of the run depends on to the scratch checkpoint, after the points before it."""
+        """Writes all that the rest of the run depends on to the scratch checkpoint, after the points before it."""
         self.tracked.flush()
         self.scratch.save(
             {

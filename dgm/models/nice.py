@@ -92,8 +92,8 @@ class NICE(TrainedDensityModel):
         shape = (num_images, self.spec.num_subpixels)
         uniforms = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
         h = temperature * torch.logit(uniforms, eps=1e-12).to(self.whitening) * (-self.log_scale).exp()
-        for coupling in reversed(self.couplings):  # type: ignore[arg-type]
-            h = coupling.inverse(h)
+        for coupling in [*self.couplings][::-1]:
+            h = coupling.inverse(h)  # type: ignore[operator]
         x = torch.linalg.solve(self.whitening.double(), h.double().T).T + self.mean
         return x.view(num_images, *self.spec.shape)
 

@@ -113,12 +113,12 @@ class RealNVP(TrainedDensityModel):
 
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
         x: Tensor | None = None
-        for scale in reversed(self.scales):  # type: ignore[arg-type]
+        for scale in [*self.scales][::-1]:
             if x is None:
                 x = self._noise(num_images, self._innermost_shape(), generator, temperature)
             else:
                 x = torch.cat([x, self._noise(num_images, tuple(x.shape[1:]), generator, temperature)], dim=1)
-            for layer in reversed(scale):
+            for layer in [*scale][::-1]:  # type: ignore[arg-type]
                 x = layer.inverse(x)
         assert x is not None
         return self.logit.inverse(x)

@@ -23,6 +23,7 @@ class Uniform(Fitted, AutoregressiveModel):
 
     def __init__(self, spec: ImageSpec, config: UniformConfig) -> None:
         super().__init__(spec, config)
+        self.log_probability: Tensor
         self.register_buffer("log_probability", torch.tensor(-math.log(spec.levels), dtype=torch.float64))
 
     def start(self, images: Images, generator: torch.Generator) -> None:

@@ -96,6 +96,7 @@ class Counting(Uniform):
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec, UniformConfig())
+        self.total: Tensor
         self.register_buffer("total", torch.zeros(()))
 
     def iterate(self, images: Tensor, iteration: int, generator: torch.Generator) -> float:

@@ -64,8 +64,8 @@ def test_samples_come_through_the_exact_inverse() -> None:
         log_det = torch.zeros(5)
         for coupling in model.couplings:
             h, log_det = coupling(h, log_det)
-        for coupling in reversed(model.couplings):  # type: ignore[arg-type]
-            h = coupling.inverse(h)
+        for coupling in [*model.couplings][::-1]:
+            h = coupling.inverse(h)  # type: ignore[operator]
         assert torch.allclose((h @ torch.linalg.inv(model.whitening) + model.mean).view_as(x), x, atol=1e-8)
 
 

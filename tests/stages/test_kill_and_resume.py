@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of a real train stage, the same command again: the weights and the curve are bit-identical."""
+"""`kill -9` in the middle of a real train stage, the same command again: weights and curve are bit-identical."""
 
 from __future__ import annotations
 
