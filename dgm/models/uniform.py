@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dgm.config import Config
-from dgm.model_api import AutoregressiveModel, Fitted
+from dgm.model_api import AutoregressiveModel, Conditionals, Fitted
 from dgm.types import Images, ImageSpec
 
 
@@ -35,5 +35,21 @@ class Uniform(Fitted, AutoregressiveModel):
     def log_pmf(self, images: Images) -> Tensor:
         return self.log_probability.expand(*images.shape, self.spec.levels)
 
+    def conditionals(self, num_images: int) -> Conditionals:
+        return UniformConditionals(self.log_probability.expand(num_images, self.spec.levels))
+
     def num_parameters(self) -> int:
         return 0
+
+
+class UniformConditionals(Conditionals):
+    """The same probabilities for every sub-pixel."""
+
+    def __init__(self, log_pmf: Tensor) -> None:
+        self.constant = log_pmf
+
+    def log_pmf(self) -> Tensor:
+        return self.constant
+
+    def push(self, values: Tensor) -> None:
+        return
