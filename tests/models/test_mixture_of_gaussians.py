@@ -116,7 +116,7 @@ def log_prior(model: MixtureOfGaussians) -> float:
     return float(config.weight_pseudo_counts * model.log_weights.sum() - 0.5 * penalty)
 
 
-@pytest.mark.parametrize("pseudo_counts", [0.0, 3.0])
+@pytest.mark.parametrize("pseudo_counts", [0.0, 3.0, 300.0])
 def test_em_climbs(pseudo_counts: float) -> None:
     model = untrained(
         mean_pseudo_counts=pseudo_counts,

@@ -72,6 +72,23 @@ def test_em_climbs_to_the_closed_form() -> None:
     assert mean_bits(model) == pytest.approx(mean_bits(fitted(4)), abs=1e-4)
 
 
+def test_one_iteration_is_the_textbooks_e_and_m_step() -> None:
+    """Oracle: posterior means and covariances of z for points whose covariance is that of the dequantized images."""
+    model = PPCA(SPEC, PPCAConfig(num_components=3, method="em", num_fit_images=None))
+    model.start(IMAGES, generator_for(0))
+    W, variance = model.loadings.clone(), model.noise_variance.clone()
+    covariance = np.cov(IMAGES.flatten(1).numpy().T, bias=True) + np.eye(12) / 12
+    points = torch.from_numpy(np.linalg.cholesky(covariance).T * np.sqrt(12))
+    posterior_covariance = variance * torch.linalg.inv(W.T @ W + variance * torch.eye(3, dtype=torch.float64))
+    z = points @ W @ posterior_covariance / variance
+    zz = z.T @ z + 12 * posterior_covariance
+    new_W = points.T @ z @ torch.linalg.inv(zz)
+    residual = points.square().sum() - 2 * (z * (points @ new_W)).sum() + (zz * (new_W.T @ new_W)).sum()
+    model.iterate(IMAGES, 0, generator_for(0, 0))
+    torch.testing.assert_close(model.loadings, new_W, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(model.noise_variance, residual / 144, rtol=1e-8, atol=0)
+
+
 def test_a_resumed_em_ends_bit_identical() -> None:
     whole = fitted(3, "em", 6)
     model = PPCA(SPEC, PPCAConfig(num_components=3, method="em", num_fit_images=None))

@@ -63,6 +63,16 @@ def test_the_scale_is_continuous_at_the_knots() -> None:
     torch.testing.assert_close(below, above, rtol=0, atol=1e-6)
 
 
+def test_the_border_is_no_edge() -> None:
+    """Differences with the padding do not count as activity."""
+    model = fitted(SMALL, correlated_images(60, SMALL))
+    flat = torch.full((1, *SMALL.shape), 6, dtype=torch.uint8)
+    _, planes = model._planes(flat)
+    differences = model._features(model._neighbours(planes))[:, 3 * 5 : -1]
+    assert differences.shape == (1, 12, 4, 5)
+    assert float(differences.abs().max()) == 0
+
+
 def test_constant_images_do_not_break_the_fit() -> None:
     images = torch.full((10, *SMALL.shape), 3, dtype=torch.uint8)
     model = fitted(SMALL, images)
