@@ -17,6 +17,8 @@ from torch import Tensor
 
 LOG_SCALE_OF_UNIT_VARIANCE = math.log(math.sqrt(3) / math.pi)
 
+MAX_ABS_LOG_SCALE = 20.0  # beyond it nothing changes but the risk of an overflow, hence of a gradient that is no number
+
 
 def unit_from_levels(values: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
     """Positions of the levels on [-1, 1]. Shapes: unchanged; any integer or float type -> `dtype`."""
@@ -42,7 +44,7 @@ def discretized_logistic_log_prob(values: Tensor, mean: Tensor, log_scale: Tenso
     """
     mean, log_scale = _widened(mean), _widened(log_scale)
     half_bin = 1.0 / (levels - 1)
-    inverse_scale = torch.exp(-log_scale)
+    inverse_scale = torch.exp(-log_scale.clamp(-MAX_ABS_LOG_SCALE, MAX_ABS_LOG_SCALE))
     centred = unit_from_levels(values, levels, mean.dtype) - mean
     above_lower_edge = F.softplus((centred - half_bin) * inverse_scale)
     below_upper_edge = F.softplus((-centred - half_bin) * inverse_scale)

@@ -23,7 +23,10 @@ from dgm.types import Images, ImageSpec
 
 
 class PixelCNNppConfig(Config):
-    """Published for CIFAR-10: 160 filters in the code (192 in the paper), 5 residual blocks a stage, 3 stages."""
+    """Published for CIFAR-10: 160 filters in the code (192 in the paper), 5 residual blocks a stage, 3 stages.
+
+    num_init_images: batch of the data-dependent initialisation; 0 leaves the random one.
+    """
 
     num_filters: int = Field(ge=1)
     num_resnets: int = Field(ge=1)
@@ -31,7 +34,7 @@ class PixelCNNppConfig(Config):
     num_mixtures: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
     weight_norm: bool
-    num_init_images: int = Field(ge=2)
+    num_init_images: int = Field(ge=0)
 
 
 class PixelCNNpp(TrainedAutoregressiveModel):
@@ -62,6 +65,8 @@ class PixelCNNpp(TrainedAutoregressiveModel):
 
     def prepare(self, images: Images, generator: torch.Generator) -> None:
         """Data-dependent initialisation: each layer of the trunk in turn, on what the layers before it now put out."""
+        if self.config.num_init_images == 0:
+            return
         order = torch.randperm(len(images), generator=generator, device=generator.device).to(images.device)
         layers = [module for module in self.net.modules() if isinstance(module, DataInitialized)]
         hooks = [layer.register_forward_pre_hook(DataInitialized.initialize_from) for layer in layers]

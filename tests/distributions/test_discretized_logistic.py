@@ -45,7 +45,7 @@ def test_float32_and_half_precision_agree_with_float64() -> None:
         torch.testing.assert_close(rounded.double(), exact, atol=1e-4, rtol=1e-5)
 
 
-@pytest.mark.parametrize("log_scale", [-12.0, -7.0, 3.0, 25.0])
+@pytest.mark.parametrize("log_scale", [-120.0, -7.0, 3.0, 120.0])
 def test_gradients_are_finite_far_from_the_mean(log_scale: float) -> None:
     mean = MEANS.float().requires_grad_()
     scale = torch.full_like(mean, log_scale).requires_grad_()

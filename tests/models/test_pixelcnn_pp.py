@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 
@@ -142,3 +143,11 @@ def test_prepare_gives_every_layer_outputs_of_its_initial_scale(weight_norm: boo
 def test_an_image_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(ValueError, match=re.escape("multiples of 4; the image is 6 x 8")):
         small_model(ImageSpec(3, 6, 8, levels=256))
+
+
+def test_no_image_leaves_the_random_initialisation() -> None:
+    model = small_model(ImageSpec(3, 8, 8, levels=256))
+    before = copy.deepcopy(model.state_dict())
+    model.config = model.config.model_copy(update={"num_init_images": 0})
+    model.prepare(random_images(model.spec, 4), torch.Generator())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
