@@ -155,6 +155,14 @@ def test_samples_have_the_moments_of_the_images() -> None:
     assert torch.equal(model.sample(3, generator_for(1)), model.sample(3, generator_for(1)))
 
 
+def test_samples_are_drawn_about_the_components_means() -> None:
+    model = untrained()
+    run(model, range(4))
+    model.block_means += 100.0
+    blocks = model._whitened_blocks(model.sample_density(50, generator_for(5), temperature=1.0))
+    assert float((blocks - 100.0).abs().mean()) < 3
+
+
 def test_refuses_a_block_that_does_not_divide_the_image() -> None:
     with pytest.raises(ValueError, match="block_size: 3 must divide"):
         untrained(block_size=3)

@@ -132,6 +132,27 @@ def test_em_climbs(pseudo_counts: float) -> None:
     assert objective[-1] > objective[0] + 1
 
 
+def test_the_maximisation_is_stationary() -> None:
+    """The gradient of the expected complete log-likelihood plus the penalty vanishes at what `_maximise` sets."""
+    model = untrained(mean_pseudo_counts=7.0, variance_pseudo_counts=5.0)
+    generator = generator_for(0)
+    counts = torch.rand(3, generator=generator, dtype=torch.float64) * 20 + 5
+    sums = torch.randn(3, 5, generator=generator, dtype=torch.float64) * 30
+    squares = sums.square() / counts.unsqueeze(1) + 40
+    old_scales = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    model.scales.copy_(old_scales)
+    model._maximise(counts, sums, squares)
+    m, v, s, n = model.means.clone(), model.variances.clone(), old_scales.unsqueeze(1), counts.unsqueeze(1)
+    m.requires_grad_()
+    v.requires_grad_()
+    scatter = squares - 2 * m * sums + (n + 7.0) * m.square() + 5.0 * s
+    gradients = torch.autograd.grad((-0.5 * ((n + 5.0) * v.log() + scatter / v)).sum(), (m, v))
+    scales = model.scales.clone().requires_grad_()
+    penalty = (scales.unsqueeze(1) / model.variances - scales.unsqueeze(1).log()).sum()
+    for gradient in (*gradients, *torch.autograd.grad(penalty, scales)):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-9)
+
+
 def test_the_reported_likelihood_is_a_bound_on_the_expectation_over_noise() -> None:
     model = untrained()
     run(model, 5)
