@@ -74,7 +74,6 @@ class RIDE(TrainedDensityModel):
     """p(image) = product over pixels of an MCGSM of the pixel's channels, given the state of all pixels before."""
 
     config_type = RIDEConfig
-    hot_method = "log_density"
 
     def __init__(self, spec: ImageSpec, config: RIDEConfig) -> None:
         super().__init__(spec, config)
