@@ -33,9 +33,12 @@ def parse_arguments(description: str | None, can_pause: bool = False) -> argpars
     return make_parser(description, can_pause).parse_args()
 
 
-def prepare_device(config: RunConfig) -> torch.device:
-    """The device of params.yaml, with its threads. Raises: StageError if there is no GPU where one is asked for."""
-    torch.set_num_threads(config.threads)
+def prepare_device(config: RunConfig, is_incremental: bool = False) -> torch.device:
+    """The device of params.yaml, with its threads. Raises: StageError if there is no GPU where one is asked for.
+
+    Incremental work (sampling, coding) takes one thread: its steps are so small that a second one is only waited for.
+    """
+    torch.set_num_threads(1 if is_incremental else config.threads)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     if config.device == "cuda" and not torch.cuda.is_available():
