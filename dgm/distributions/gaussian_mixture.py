@@ -13,6 +13,8 @@ from torch import Tensor
 
 from dgm.distributions.gaussian import LOG_TWO_PI, cholesky
 
+NEGLIGIBLE = 1e-40
+
 
 @dataclass(frozen=True)
 class WeightedMoments:
@@ -39,6 +41,17 @@ class WeightedMoments:
             torch.cat([part.sums for part in parts]),
             torch.cat([part.products for part in parts]),
         )
+
+
+def posterior(joint: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Each component's share of a point, and the log of the sum over components, `dim` gone, in nats.
+
+    Shares below NEGLIGIBLE become 0: products with numbers too small to be normalised take ten times as long.
+    Shapes: joint log-densities (..., K, ...) -> the same, (...).
+    """
+    log_density = joint.logsumexp(dim=dim, keepdim=True)
+    shares = (joint - log_density).exp()
+    return shares.masked_fill_(shares < NEGLIGIBLE, 0.0), log_density.squeeze(dim)
 
 
 def pair_products(x: Tensor) -> Tensor:

@@ -57,7 +57,9 @@ def tree_log_prob(shape: TreeShape, evidence: Tensor, log_tables: Sequence[Tenso
     message = evidence
     for level, log_table in enumerate(log_tables):
         peak = message.amax(dim=-1, keepdim=True).detach()
-        sums = torch.bmm((message - peak).exp().transpose(0, 1), log_table.exp().transpose(1, 2))
+        # e^-80 of the likeliest state is nothing, and denormal numbers make products ten times slower
+        likelihood = (message - peak).clamp(min=-80).exp()
+        sums = torch.bmm(likelihood.transpose(0, 1), log_table.exp().transpose(1, 2))
         message = sums.transpose(0, 1).log() + peak
         if level + 1 < len(log_tables):
             gathered = message.new_zeros(len(message), shape.num_nodes(level + 1), message.shape[-1])

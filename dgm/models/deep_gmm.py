@@ -24,6 +24,7 @@ from dgm.distributions.gaussian_mixture import (
     component_log_densities,
     estimate,
     pair_products,
+    posterior,
     weighted_moments,
 )
 from dgm.distributions.hidden_tree import TreeShape, sample_tree, tree_log_prob, tree_posterior
@@ -141,9 +142,9 @@ class DeepGMM(Fitted, DensityModel):
                 products = pair_products(x)
                 joint = component_log_densities(x, products, self.shared_means, inverse_factors)
                 joint += self.shared_log_weights.unsqueeze(1)
-                log_density = joint.logsumexp(dim=0)
+                shares, log_density = posterior(joint, dim=0)
                 nats += float(log_density.sum())
-                moments.append(weighted_moments(x, products, (joint - log_density).exp()))
+                moments.append(weighted_moments(x, products, shares))
                 moments = [WeightedMoments.total(moments)]
         self._update_shared(moments[0])
         return nats / blocks.shape[2]
@@ -206,11 +207,11 @@ class DeepGMM(Fitted, DensityModel):
         nats = 0.0
         for chunk in blocks.split(CHUNK, dim=2):
             x = chunk.double()
-            log_probs, posterior, chunk_counts = tree_posterior(self.tree, self._evidence(x), self.log_tables)
+            log_probs, shares, chunk_counts = tree_posterior(self.tree, self._evidence(x), self.log_tables)
             nats += float(log_probs.sum())
             counts = [total + part for total, part in zip(counts, chunk_counts, strict=True)]
             for b, moments in enumerate(collected):
-                moments.append(weighted_moments(x[b], pair_products(x[b]), posterior[:, b].T))
+                moments.append(weighted_moments(x[b], pair_products(x[b]), shares[:, b].T))
                 moments[:] = [WeightedMoments.total(moments)]
         for table, count in zip(self.log_tables, counts, strict=True):
             table.copy_(self._log_table(count))

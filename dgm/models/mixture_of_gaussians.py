@@ -27,6 +27,7 @@ from dgm.distributions.gaussian import (
     image_moments,
     principal_axes,
 )
+from dgm.distributions.gaussian_mixture import posterior
 from dgm.model_api import DensityModel, Fitted
 from dgm.types import Images, ImageSpec
 
@@ -108,9 +109,9 @@ class MixtureOfGaussians(Fitted, DensityModel):
         def responsibilities() -> Iterator[Tensor]:
             for y in self._chunks(images):
                 joint = self._joint(y) - 0.5 * self.noise_variances @ self.variances.reciprocal().T
-                log_density = joint.logsumexp(dim=1, keepdim=True)
+                shares, log_density = posterior(joint, dim=1)
                 nats.append(log_density.sum())
-                yield (joint - log_density).exp()
+                yield shares
 
         moments = self._moments(images, responsibilities())
         self._maximise(*moments)

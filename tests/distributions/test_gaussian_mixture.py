@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from dgm.distributions.gaussian_mixture import (
     component_log_densities,
     estimate,
     pair_products,
+    posterior,
     weighted_moments,
 )
 from dgm.seeds import generator_for
@@ -74,6 +77,15 @@ def test_pseudo_counts_maximise_the_penalised_likelihood() -> None:
     for seed in range(20):
         change = torch.randn(4, 4, generator=generator_for(seed), dtype=torch.float64).tril() * 1e-3
         assert objective(factors + change) < best
+
+
+def test_shares_sum_to_one_and_are_never_denormal() -> None:
+    joint = torch.tensor([[0.0, -1000.0, 5.0], [0.0, 0.0, 5.0 + math.log(3.0)], [-700.0, -1.0, -735.0]]).double()
+    shares, log_density = posterior(joint, dim=0)
+    torch.testing.assert_close(shares.sum(dim=0), torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(log_density, joint.logsumexp(dim=0))
+    torch.testing.assert_close(shares[:, 2], torch.tensor([0.25, 0.75, 0.0], dtype=torch.float64))
+    assert float(shares[shares > 0].min()) > 1e-300
 
 
 def test_a_component_without_points_is_refused_by_name() -> None:
