@@ -71,7 +71,7 @@ def test_unknown_profiles_models_and_missing_blocks(values: dict[str, Any]) -> N
 
 def test_an_architecture_that_cannot_take_the_image_size_says_which(values: dict[str, Any]) -> None:
     values["models"]["pixelcnn_pp"]["cpu"]["model"]["num_stages"] = 7
-    with pytest.raises(ConfigError, match=r"models.pixelcnn_pp.cpu.model: .*divisible"):
+    with pytest.raises(ConfigError, match=r"models.pixelcnn_pp.cpu.model: .*multiples of 64"):
         build_model(params_of(values), "pixelcnn_pp", "cpu", CIFAR10)
 
 
