@@ -20,7 +20,7 @@ from dgm.distributions.discretized_logistic import (
 )
 
 MIN_LOG_SCALE = -7.0  # the authors' code; about a ninth of a grey level at 256 levels
-INITIAL_LOG_SCALE = -3.0  # six grey levels of 256
+INITIAL_LOG_SCALE = -1.5  # 28 grey levels of 256, near the spread of all pixels: training starts below 8 bits
 
 
 def num_mixture_parameters(channels: int, num_mixtures: int) -> int:
@@ -29,7 +29,7 @@ def num_mixture_parameters(channels: int, num_mixtures: int) -> int:
 
 
 def initial_mixture_parameters(channels: int, num_mixtures: int) -> Tensor:
-    """Where a network's outputs do well to start: grey means, narrow scales, each channel following the one before.
+    """Where a network's outputs do well to start: grey means, wide scales, each channel following the one before.
 
     Shapes: -> (num_mixture_parameters,).
     """

@@ -97,4 +97,4 @@ def test_initial_parameters_let_each_channel_follow_the_one_before(channels: int
     expected = [0.0] + [math.tanh(1.0)] * (channels - 1)
     torch.testing.assert_close(mixture._conditional_means(values)[:, 1], torch.tensor(expected))
     assert len(parameters) == num_mixture_parameters(channels, 2)
-    assert mixture.log_scales.unique().item() == -3.0
+    assert mixture.log_scales.unique().item() == -1.5
