@@ -2,6 +2,9 @@
 
 Encoder and decoder ask the same `Conditionals` object for the same probabilities in the same batch, so that float
 noise cannot part them; what differs between machines is caught by the checksum of the pixels, never returned.
+
+The coder rounds probabilities to 24 bits and gives every level at least 2^-24: a sub-pixel that a model holds nearly
+impossible costs 24 bits where its claim is more, so a file may also end slightly below the claim.
 """
 
 from __future__ import annotations
