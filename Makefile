@@ -3,6 +3,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
+export OMP_WAIT_POLICY := passive
 
 .PHONY: run test lock
 run: $(VENV)/.ok
