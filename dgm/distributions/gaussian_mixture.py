@@ -88,23 +88,22 @@ def component_log_densities(x: Tensor, products: Tensor, means: Tensor, inverse_
 
 
 def estimate(
-    moments: WeightedMoments, prior_covariance: Tensor, pseudo_counts: float, name: str
+    moments: WeightedMoments, prior_means: Tensor, prior_covariances: Tensor, pseudo_counts: float, name: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Means, covariances and their inverse factors that maximise the likelihood plus a prior on each covariance.
+    """Means, covariances and inverse factors of greatest likelihood, given `pseudo_counts` points of the prior too.
 
-    The prior is that of `pseudo_counts` more points about the mean with covariance prior_covariance.
-    Shapes: prior_covariance (d, d) or (K, d, d) -> (K, d), (K, d, d), (K, d, d).
+    Shapes: prior_means (d,) or (K, d), prior_covariances (d, d) or (K, d, d) -> (K, d), (K, d, d), (K, d, d).
     Raises: NotPositiveDefiniteError naming the components, e.g. those that have lost their points.
     """
-    counts = moments.counts.clamp(min=1e-300)[:, None]
-    means = moments.sums / counts
+    counts = (moments.counts + pseudo_counts).clamp(min=1e-300).unsqueeze(1)
+    means = (moments.sums + pseudo_counts * prior_means) / counts
     dim = means.shape[1]
     rows, columns = torch.triu_indices(dim, dim, device=means.device)
     second = torch.zeros(len(means), dim, dim, dtype=means.dtype, device=means.device)
     second[:, rows, columns] = moments.products
     second[:, columns, rows] = moments.products
-    scatter = second - counts[..., None] * means[:, :, None] * means[:, None, :]
-    covariances = (scatter + pseudo_counts * prior_covariance) / (counts[..., None] + pseudo_counts)
+    second += pseudo_counts * (prior_covariances + prior_means[..., :, None] * prior_means[..., None, :])
+    covariances = second / counts.unsqueeze(2) - means[:, :, None] * means[:, None, :]
     factors = cholesky(covariances, name)
     identity = torch.eye(dim, dtype=means.dtype, device=means.device)
     return means, covariances, torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)

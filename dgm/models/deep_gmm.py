@@ -40,7 +40,7 @@ class DeepGMMConfig(Config):
     tree_states: hidden states of the blocks' parents, grandparents, ..., root; empty for independent blocks.
     num_fit_images: the first ones; null for all. num_shared_iterations: of EM with one mixture for all positions, on
     num_shared_images; the others refine each position and the tree on all.
-    covariance_pseudo_counts: points with covariance I added to each shared component, so that none collapses.
+    shared_pseudo_counts: points with mean 0 and covariance I added to each shared component, so that none collapses.
     position_pseudo_counts: points of the shared component added to each position's.
     tree_pseudo_counts: added to the expected count of every entry of the tree's tables."""
 
@@ -50,7 +50,7 @@ class DeepGMMConfig(Config):
     num_fit_images: int | None = Field(ge=1)
     num_shared_images: int = Field(ge=1)
     num_shared_iterations: int = Field(ge=0)
-    covariance_pseudo_counts: float = Field(ge=0)
+    shared_pseudo_counts: float = Field(ge=0)
     position_pseudo_counts: float = Field(ge=0)
     tree_pseudo_counts: float = Field(gt=0)
 
@@ -151,9 +151,9 @@ class DeepGMM(Fitted, DensityModel):
 
     def _update_shared(self, moments: WeightedMoments) -> None:
         """Shared components, and each position's a copy of them with independent choices."""
-        prior = torch.eye(self.block_dim, dtype=torch.float64, device=self.device)
+        identity = torch.eye(self.block_dim, dtype=torch.float64, device=self.device)
         means, covariances, inverse_factors = estimate(
-            moments, prior, self.config.covariance_pseudo_counts, "the covariance of a shared component"
+            moments, 0 * identity[0], identity, self.config.shared_pseudo_counts, "the covariance of a shared component"
         )
         weights = moments.counts + self.config.tree_pseudo_counts
         self.shared_log_weights.copy_((weights / weights.sum()).log())
@@ -217,7 +217,11 @@ class DeepGMM(Fitted, DensityModel):
             table.copy_(self._log_table(count))
         for b, (moments,) in enumerate(collected):
             self.block_means[b], _, self.inverse_factors[b] = estimate(
-                moments, self.shared_covariances, self.config.position_pseudo_counts, f"a covariance of block {b}"
+                moments,
+                self.shared_means,
+                self.shared_covariances,
+                self.config.position_pseudo_counts,
+                f"a covariance of block {b}",
             )
         return nats / blocks.shape[2]
 

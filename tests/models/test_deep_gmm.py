@@ -23,7 +23,7 @@ SETTINGS = {
     "num_fit_images": None,
     "num_shared_images": 300,
     "num_shared_iterations": 3,
-    "covariance_pseudo_counts": 1e-6,
+    "shared_pseudo_counts": 1e-6,
     "position_pseudo_counts": 20.0,
     "tree_pseudo_counts": 1e-3,
 }
@@ -41,7 +41,7 @@ def run(model: DeepGMM, iterations: range, is_started: bool = False) -> list[flo
 
 def test_one_component_is_the_full_gaussian() -> None:
     """Proves every constant: whitening, blocks, and log-determinant."""
-    model = untrained(num_components=1, tree_states=[1], covariance_pseudo_counts=0.0, num_shared_images=600)
+    model = untrained(num_components=1, tree_states=[1], shared_pseudo_counts=0.0, num_shared_images=600)
     gaussian = MultivariateGaussian(SPEC, MultivariateGaussianConfig(num_fit_images=None))
     gaussian.start(IMAGES, generator_for(0))
     model.start(IMAGES, generator_for(0))
@@ -85,7 +85,7 @@ def test_density_integrates_to_one() -> None:
 
 @pytest.mark.parametrize("tree_states", [[], [3], [2, 2]])
 def test_each_phase_of_em_climbs(tree_states: list[int]) -> None:
-    changes = {"tree_states": tree_states, "position_pseudo_counts": 1e-9, "covariance_pseudo_counts": 1e-9}
+    changes = {"tree_states": tree_states, "position_pseudo_counts": 1e-9, "shared_pseudo_counts": 1e-9}
     model = untrained(**changes, tree_pseudo_counts=1e-9, num_shared_iterations=8)
     nats = run(model, range(20))
     for phase in (nats[:8], nats[8:]):
@@ -114,12 +114,13 @@ def test_a_resumed_fit_ends_bit_identical(paused_after: int) -> None:
     assert all(torch.equal(a, second.state_dict()[name]) for name, a in whole.state_dict().items())
 
 
-def test_strong_pseudo_counts_keep_the_shared_covariances() -> None:
+def test_strong_pseudo_counts_keep_the_shared_components() -> None:
     model = untrained(position_pseudo_counts=1e9)
     run(model, range(5))
     precisions = model.inverse_factors.transpose(2, 3) @ model.inverse_factors
     shared = torch.linalg.inv(model.shared_covariances).expand_as(precisions)
     torch.testing.assert_close(precisions, shared, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.block_means, model.shared_means.expand_as(model.block_means), rtol=0, atol=1e-4)
 
 
 def test_blocks_are_squares_of_pixels_and_go_back_to_images() -> None:
