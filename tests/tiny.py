@@ -41,7 +41,7 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "position_pseudo_counts": 10.0,
         "tree_pseudo_counts": 0.1,
     },
-    "nice": {"num_couplings": 2, "num_hidden_layers": 1, "num_hidden": 6, "dropout": 0.0},
+    "nice": {"num_couplings": 2, "num_hidden_layers": 1, "num_hidden": 6, "dropout": 0.0, "num_whitening_images": None},
     "real_nvp": {"num_features": 3, "num_blocks": 1, "num_scales": 2, "norm": "act_norm", "margin": 0.05},
     "vae": {
         "features": [4, 5],

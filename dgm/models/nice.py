@@ -27,12 +27,16 @@ NUM_NEWTON_STEPS = 30
 
 
 class NICEConfig(Config):
-    """num_couplings alternate between even and odd coordinates; each is a ReLU network of num_hidden_layers layers."""
+    """num_couplings alternate between even and odd coordinates; each is a ReLU network of num_hidden_layers layers.
+
+    num_whitening_images is how many training images the whitening is computed from, null for all.
+    """
 
     num_couplings: int = Field(ge=2)
     num_hidden_layers: int = Field(ge=1)
     num_hidden: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
+    num_whitening_images: int | None = Field(ge=1)
 
 
 class NICE(TrainedDensityModel):
@@ -69,7 +73,7 @@ class NICE(TrainedDensityModel):
 
     @torch.no_grad()
     def prepare(self, images: Images, generator: torch.Generator) -> None:
-        mean, covariance = image_moments(images)
+        mean, covariance = image_moments(images[: self.config.num_whitening_images])
         whitening, log_det = zca(covariance, "covariance of the training images")
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)

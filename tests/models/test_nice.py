@@ -31,7 +31,7 @@ def test_training_starts_at_whitened_data_under_a_logistic() -> None:
     spec = ImageSpec(3, 2, 2, levels=16)
     torch.manual_seed(0)
     images = (random_images(spec, 400).float() / 2 + 4 * torch.randn(400, 1, 1, 1)).clamp(0, 15).to(torch.uint8)
-    config = NICEConfig(num_couplings=4, num_hidden_layers=1, num_hidden=8, dropout=0.0)
+    config = NICEConfig(num_couplings=4, num_hidden_layers=1, num_hidden=8, dropout=0.0, num_whitening_images=None)
     model = NICE(spec, config).double().eval()
     model.prepare(images, generator_for(0))
     x = images.double() + 0.5
@@ -70,6 +70,6 @@ def test_samples_come_through_the_exact_inverse() -> None:
 
 
 def test_the_published_size() -> None:
-    config = NICEConfig(num_couplings=4, num_hidden_layers=4, num_hidden=2000, dropout=0.1)
+    config = NICEConfig(num_couplings=4, num_hidden_layers=4, num_hidden=2000, dropout=0.1, num_whitening_images=None)
     with torch.device("meta"):
         assert NICE(CIFAR10, config).num_parameters() == pytest.approx(72.617e6, rel=1e-4)
