@@ -37,16 +37,18 @@ Neighbour = Callable[[int, int], Tensor]  # (row offset, column offset) -> plane
 
 class RidgeAutoregressiveConfig(Config):
     """radius: of the neighbourhood, in pixels. ridge: penalty, in multiples of the number of pixels, on squared
-    weights. num_scales: knots of the scale as a function of the expected error. num_fit_images: images fitted on."""
+    weights. num_scales: knots of the scale as a function of the expected error. uniform_share: probability that is
+    spread over all levels, for the rare pixels that nothing nearby foretells. num_fit_images: images fitted on."""
 
     radius: int = Field(ge=1)
     ridge: float = Field(gt=0)
     num_scales: int = Field(ge=2)
+    uniform_share: float = Field(gt=0, lt=1)
     num_fit_images: int = Field(ge=1)
 
 
 class RidgeAutoregressive(Fitted, AutoregressiveModel):
-    """P(v | past) = discretized logistic(linear(past), scale(expected |error| given past)).
+    """P(v | past) = discretized logistic(linear(past), scale(expected |error| given past)), and a little uniform.
 
     Per image it works on 2C + 1 padded planes: C of values in [-1, 1], one that is 1 inside the image and 0 in the
     padding (so that the intercept adapts at the borders), and C of absolute errors of the mean.
@@ -202,10 +204,17 @@ class RidgeAutoregressive(Fitted, AutoregressiveModel):
 
     def log_prob(self, images: Images) -> Tensor:
         mean, log_scale = self._parameters_of(images)
-        return discretized_logistic_log_prob(images.long(), mean, log_scale, self.spec.levels).sum(dim=(1, 2, 3))
+        log_prob = discretized_logistic_log_prob(images.long(), mean, log_scale, self.spec.levels)
+        return self._with_uniform(log_prob).sum(dim=(1, 2, 3))
 
     def log_pmf(self, images: Images) -> Tensor:
-        return discretized_logistic_log_pmf(*self._parameters_of(images), self.spec.levels)
+        return self._with_uniform(discretized_logistic_log_pmf(*self._parameters_of(images), self.spec.levels))
+
+    def _with_uniform(self, log_prob: Tensor) -> Tensor:
+        """(1 - share) p + share / levels, in logarithms. Shapes: unchanged."""
+        share = self.config.uniform_share
+        uniform = log_prob.new_tensor(math.log(share / self.spec.levels))
+        return torch.logaddexp(log_prob + math.log1p(-share), uniform)
 
     def conditionals(self, num_images: int) -> Conditionals:
         return RidgeConditionals(self, num_images)
@@ -248,7 +257,8 @@ class RidgeConditionals(Conditionals):
 
         expected = self.model._features(neighbour) @ self.model.error_weight[channel]
         log_scale = self.model.log_scale(expected, channel)
-        return discretized_logistic_log_pmf(self._mean(), log_scale, self.model.spec.levels)
+        log_pmf = discretized_logistic_log_pmf(self._mean(), log_scale, self.model.spec.levels)
+        return self.model._with_uniform(log_pmf)
 
     def push(self, values: Tensor) -> None:
         channel, row, column = self._place()

@@ -12,7 +12,9 @@ from tests.models.fitted import SMALL, TINY, check_autoregressive, correlated_im
 
 
 def fitted(spec, images, ridge=1e-6, radius=2) -> RidgeAutoregressive:
-    config = RidgeAutoregressiveConfig(radius=radius, ridge=ridge, num_scales=4, num_fit_images=len(images))
+    config = RidgeAutoregressiveConfig(
+        radius=radius, ridge=ridge, num_scales=4, uniform_share=0.01, num_fit_images=len(images)
+    )
     model = RidgeAutoregressive(spec, config)
     model.start(images, generator_for(0))
     return model
@@ -71,6 +73,14 @@ def test_the_border_is_no_edge() -> None:
     differences = model._features(model._neighbours(planes))[:, 3 * 5 : -1]
     assert differences.shape == (1, 12, 4, 5)
     assert float(differences.abs().max()) == 0
+
+
+def test_a_pixel_out_of_nowhere_costs_what_the_uniform_share_gives_it() -> None:
+    images = torch.full((10, *SMALL.shape), 3, dtype=torch.uint8)
+    model = fitted(SMALL, images)
+    images[0, 0, 2, 2] = 7
+    surprising = model.log_pmf(images[:1])[0, 0, 2, 2, 7]
+    assert float(surprising) == pytest.approx(np.log(0.01 / 8), abs=1e-6)
 
 
 def test_constant_images_do_not_break_the_fit() -> None:
