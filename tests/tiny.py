@@ -37,7 +37,7 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "num_fit_images": None,
         "num_shared_images": 64,
         "num_shared_iterations": 1,
-        "covariance_pseudo_counts": 1.0,
+        "shared_pseudo_counts": 1.0,
         "position_pseudo_counts": 10.0,
         "tree_pseudo_counts": 0.1,
     },
