@@ -28,12 +28,17 @@ def fingerprint(stage: str, model: str, root: Path = Path(".")) -> dict[str, str
     while waiting:
         module = waiting.pop()
         file = root / (module.replace(".", "/") + ".py")
-        if module.startswith(PASSIVE) or str(file.relative_to(root)) in found or not file.exists():
+        if is_passive(module) or str(file.relative_to(root)) in found or not file.exists():
             continue
         digest, imports = _read(file, file.stat().st_mtime_ns)
         found[str(file.relative_to(root))] = digest
         waiting.extend(imports)
     return dict(sorted(found.items()))
+
+
+def is_passive(module: str) -> bool:
+    """Whether a module only passes values on."""
+    return any(module == passive or module.startswith(f"{passive}.") for passive in PASSIVE)
 
 
 @lru_cache(maxsize=1024)
@@ -50,7 +55,17 @@ def _read(file: Path, modified: int) -> tuple[str, tuple[str, ...]]:
         if isinstance(body, list) and body and _is_docstring(body[0]):
             node.body = body[1:]  # type: ignore[attr-defined]
     own = tuple(name for name in imports if name.split(".")[0] in ("dgm", "stages"))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16], own
+    return hashlib.sha256(_canonical(tree).encode()).hexdigest()[:16], own
+
+
+def _canonical(node: object) -> str:
+    """A syntax tree as text, the same in every version of Python: ast.dump is not (3.12 added empty fields)."""
+    if isinstance(node, ast.AST):
+        fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+        return f"{type(node).__name__}({','.join(f'{name}={_canonical(value)}' for name, value in sorted(fields))})"
+    if isinstance(node, list):
+        return f"[{','.join(_canonical(item) for item in node)}]"
+    return repr(node)
 
 
 def _is_docstring(node: ast.stmt) -> bool:

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     EVALUATION = 4
     SAMPLING = 5
     ORDER = 6
+    GLOBAL = 7
 
 
 def seed_global(seed: int, *position: int) -> None:

@@ -1,4 +1,4 @@
-"""How every stage begins and ends: its arguments, its device, and one clear line instead of a traceback."""
+"""How every stage begins and ends: its arguments, and one clear line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-import torch
-
-from dgm.config import PROFILES, ConfigError, RunConfig
+from dgm.config import PROFILES, ConfigError
 from dgm.runs import StageError
 
 DATA = Path("data")
@@ -31,19 +29,6 @@ def make_parser(description: str | None, can_pause: bool) -> argparse.ArgumentPa
 def parse_arguments(description: str | None, can_pause: bool = False) -> argparse.Namespace:
     """The command line of a stage that works on one model in one profile."""
     return make_parser(description, can_pause).parse_args()
-
-
-def prepare_device(config: RunConfig, is_incremental: bool = False) -> torch.device:
-    """The device of params.yaml, with its threads. Raises: StageError if there is no GPU where one is asked for.
-
-    Incremental work (sampling, coding) takes one thread: its steps are so small that a second one is only waited for.
-    """
-    torch.set_num_threads(1 if is_incremental else config.threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise StageError("device is cuda in params.yaml, but torch sees no GPU; set common.<profile>.run.device to cpu")
-    return torch.device(config.device)
 
 
 def run_stage(main: Callable[[], None]) -> NoReturn:

@@ -18,7 +18,8 @@ from dgm.runs import Compression, RunFiles, key_of, write_record
 from dgm.tracking.progress import track
 from dgm.types import CIFAR10
 from dgm.weights import load_weights
-from stages.cli import DATA, parse_arguments, prepare_device, run_stage
+from stages.cli import DATA, parse_arguments, run_stage
+from stages.device import prepare_device
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ from dgm.tracking.mlflow_store import open_run
 from dgm.tracking.progress import track
 from dgm.types import CIFAR10
 from dgm.weights import load_weights
-from stages.cli import DATA, parse_arguments, prepare_device, run_stage
+from stages.cli import DATA, parse_arguments, run_stage
+from stages.device import prepare_device
 
 
 def main() -> None:

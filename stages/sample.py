@@ -17,7 +17,8 @@ from dgm.sampling.picture import save_picture
 from dgm.seeds import Stream, generator_for
 from dgm.types import CIFAR10
 from dgm.weights import load_weights
-from stages.cli import DATA, parse_arguments, prepare_device, run_stage
+from stages.cli import DATA, parse_arguments, run_stage
+from stages.device import prepare_device
 
 
 def main() -> None:

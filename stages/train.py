@@ -14,7 +14,7 @@ from dgm.engine.fit import fit
 from dgm.engine.loop import Trainer
 from dgm.engine.settings import FitConfig
 from dgm.fingerprints import training_key
-from dgm.registry import build_model, evaluation_config, training_config
+from dgm.registry import build_model, training_config
 from dgm.runs import CURVE_COLUMNS, RunFiles, write_record, write_table
 from dgm.seeds import Stream, seed_global
 from dgm.tracking.mlflow_store import open_run
@@ -22,7 +22,8 @@ from dgm.tracking.provenance import make_provenance
 from dgm.tracking.scratch import Scratch
 from dgm.types import CIFAR10
 from dgm.weights import save_weights
-from stages.cli import DATA, PAUSED, parse_arguments, prepare_device, run_stage
+from stages.cli import DATA, PAUSED, parse_arguments, run_stage
+from stages.device import prepare_device
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     name, profile = arguments.model, arguments.profile
     params = load_params()
     common = params.common_config(profile).run
-    training, scoring = training_config(params, name, profile), evaluation_config(params, name, profile)
+    training = training_config(params, name, profile)
     device = prepare_device(common)
     files, key = RunFiles(profile, name), training_key(params, name, profile)
     seed_global(common.seed, Stream.CONSTRUCTION)
@@ -46,8 +47,7 @@ def main() -> None:
                 result = fit(model, images, training, common.seed, scratch, run, save, pause)
             else:
                 held_out = torch.from_numpy(splits.validation.copy()).to(device)
-                size = scoring.batch_size
-                result = Trainer(model, images, held_out, training, common.seed, scratch, run, size, save).run(pause)
+                result = Trainer(model, images, held_out, training, common.seed, scratch, run, save).run(pause)
             if not result.is_finished:
                 run.finish("RUNNING")
                 print(f"paused at step {result.num_steps}; the same command goes on from there")

@@ -47,6 +47,11 @@ def test_comments_docstrings_and_tracking_change_nothing(tree: Path) -> None:
     assert fingerprint("train", "one", tree) == before
 
 
+def test_the_hash_is_the_same_in_every_python(tree: Path) -> None:
+    assert fingerprint("train", "two", tree)["dgm/models/two.py"] == "dec84d437343cf31"
+    assert fingerprint("train", "one", tree)["dgm/nets/conv.py"] == "e704a1bd9bdeff88"
+
+
 def test_the_real_tree_reaches_the_engine_but_not_other_models() -> None:
     found = fingerprint("train", "uniform")
     assert "dgm/engine/loop.py" in found

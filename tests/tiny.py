@@ -18,7 +18,7 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
     "uniform": {},
     "histogram_per_channel": {"pseudo_count": 0.5},
     "histogram_left": {"candidate_pseudo_counts": [1.0, 4.0], "validation_fraction": 0.25},
-    "ridge_autoregressive": {"radius": 2, "ridge": 1e-3, "num_scales": 3, "num_fit_images": 64},
+    "ridge_autoregressive": {"radius": 2, "ridge": 1e-3, "num_scales": 3, "uniform_share": 0.01, "num_fit_images": 64},
     "multivariate_gaussian": {"num_fit_images": None},
     "ppca": {"num_components": 3, "method": "closed_form", "num_fit_images": None},
     "mixture_of_gaussians": {

@@ -31,6 +31,7 @@ from dgm.tracking.tracked_run import TrackedRun
 from dgm.types import Images
 from dgm.units import nats_to_bits_per_subpixel
 
+VALIDATION_BATCH_SIZE = 50  # images; validation noise is drawn batch by batch, so this is a number of the curve
 CHECK_EVERY_ON_CUDA = 25  # reading the loss waits for the device, so it is not done at every step there
 
 
@@ -68,14 +69,13 @@ class Trainer:
         seed: int,
         scratch: Scratch,
         run: TrackedRun,
-        evaluation_batch_size: int,
         checkpoint_seconds: float,
     ) -> None:
         assert isinstance(model, GradientTrained)
         self.model, self.config, self.seed = model, config, seed
         self.train_images = train_images
         self.validation_images = validation_images[: config.num_validation_images]
-        self.scratch, self.tracked, self.evaluation_batch_size = scratch, run, evaluation_batch_size
+        self.scratch, self.tracked = scratch, run
         self.checkpoint_seconds = checkpoint_seconds
         self.device = train_images.device
         self.step = 0
@@ -165,14 +165,15 @@ class Trainer:
                 self._record(1.0)
             self._show(bar, 1.0)
         with self.average.applied():
-            state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+            # a copy even on the CPU: leaving this block puts the live weights back into the same memory
+            state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.model.state_dict().items()}
         return self._result(state, is_finished=True)
 
     def _train_step(self, progress: float) -> None:
         config, step = self.config, self.step
         indices = torch.from_numpy(batch_indices(self.seed, step, len(self.train_images), config.batch_size))
         generator = generator_for(self.seed, Stream.STEP, step, device=self.device)
-        seed_global(self.seed, Stream.STEP, step)
+        seed_global(self.seed, Stream.GLOBAL, step)
         images = self.train_images[indices.to(self.device)]
         if config.horizontal_flip:
             is_flipped = torch.rand(len(images), generator=generator, device=self.device) < 0.5
@@ -241,7 +242,7 @@ class Trainer:
 
     def _validate(self) -> float:
         self.model.eval()
-        size = self.evaluation_batch_size
+        size = VALIDATION_BATCH_SIZE
         with self.average.applied(), self._precision():
             scored = score_images(
                 self.model.log_likelihood,

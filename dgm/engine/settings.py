@@ -30,7 +30,7 @@ class TrainingConfig(Config):
     weight_decay: float = Field(ge=0)
     batch_size: int = Field(gt=0)
     max_steps: int = Field(gt=0)
-    max_seconds: float | None
+    max_seconds: float | None = Field(gt=0)
     warmup_fraction: float = Field(ge=0, lt=1)
     decay_fraction: float = Field(ge=0, le=1)
     gradient_clip: float = Field(gt=0)

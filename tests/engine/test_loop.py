@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from dgm.config import Config
 from dgm.engine.loop import Trainer, TrainingResult
 from dgm.engine.settings import TrainingConfig
-from dgm.model_api import Objective, TrainedAutoregressiveModel
+from dgm.model_api import Model, Objective, TrainedAutoregressiveModel
 from dgm.registry import MODELS, model_class
 from dgm.runs import StageError
-from dgm.seeds import seed_global
+from dgm.seeds import generator_for, seed_global
 from dgm.tracking.scratch import Scratch
 from dgm.types import ImageSpec
+from dgm.units import nats_to_bits_per_subpixel
 from tests.tiny import SMALL, UntrackedRun, random_images, tiny_training, untrained_model
 
 SPEC = ImageSpec(1, 2, 2, levels=4)
@@ -65,7 +66,7 @@ def train(
     config = TrainingConfig.model_validate(tiny_training(**changes))
     run: Any = tracked or UntrackedRun()
     images, held_out = random_images(spec, 50), random_images(spec, 20, 1)
-    trainer = Trainer(model, images, held_out, config, 1, scratch, run, 8, checkpoint_seconds)
+    trainer = Trainer(model, images, held_out, config, 1, scratch, run, checkpoint_seconds)
     return trainer.run(stop_after_seconds)
 
 
@@ -128,6 +129,24 @@ def test_validation_scores_the_averaged_weights(scratch: Scratch) -> None:
     averaged = train(scratch, ema_decay=0.9999, learning_rate=0.3)
     assert live.rows[-1][3] == averaged.rows[-1][3]
     assert live.rows[-1][4] != averaged.rows[-1][4]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_saved_weights_are_the_averaged_ones_that_validation_scored(scratch: Scratch, channels_last: bool) -> None:
+    changes = {"ema_decay": 0.9999, "learning_rate": 0.1, "channels_last": channels_last, "decay_fraction": 0.0}
+    model = untrained_model("pixelcnn", SMALL)
+    result = train(scratch, model, **changes)
+    fresh = untrained_model("pixelcnn", SMALL, seed=5)
+    fresh.load_state_dict(dict(result.state))
+    images = random_images(SMALL, 20, 1)
+
+    def bits(scored: Model) -> float:
+        with torch.no_grad():
+            nats = scored.eval().log_likelihood(images, generator_for(0)).nats.mean()
+        return -float(nats_to_bits_per_subpixel(nats, SMALL))
+
+    assert bits(fresh) == pytest.approx(result.rows[-1][4], abs=1e-6)
+    assert abs(bits(model) - bits(fresh)) > 1e-4
 
 
 class Diverging(Histogram):
