@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -155,12 +155,17 @@ def _describe(kind: type[Config], problem: ErrorDetails, where: str) -> str:
         return f"{path}: missing from params.yaml"
     value = problem["input"]
     if isinstance(value, str) and _is_number(value):
-        return f"{path}: {value!r} is text to YAML; write {float(value):.1e} (with a decimal point)"
+        number = float(value)
+        remedy = f"{int(number)}" if problem["type"].startswith("int") else f"{number:.1e} (with a decimal point)"
+        return f"{path}: {value!r} is text to YAML; write {remedy}"
     return f"{path}: {problem['msg']}, got {value!r}"
 
 
 def _fields_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
     for part in location:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+            continue
         field = kind.model_fields.get(str(part)) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
         if field is None:
             return []

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import importlib
 
-from dgm.config import CommonConfig, CompressionConfig, Config, ConfigError, EvaluationConfig, Params, parse, suggestion
+from dgm.config import (
+    PROFILES,
+    CommonConfig,
+    CompressionConfig,
+    Config,
+    ConfigError,
+    EvaluationConfig,
+    Params,
+    parse,
+    suggestion,
+)
 from dgm.engine.settings import FitConfig, TrainingConfig
 from dgm.model_api import Fitted, Model
 from dgm.types import ImageSpec
+
+SECTIONS = ("model", "training", "evaluation", "compression")
+NUM_SCORED_IMAGES = 10000
 
 MODELS: dict[str, str] = {
     "uniform": "dgm.models.uniform:Uniform",
@@ -80,6 +93,9 @@ def validate(params: Params, profile: str) -> CommonConfig:
     problems: list[str] = []
     if duplicates := sorted({name for name in params.suite if params.suite.count(name) > 1}):
         problems.append(f"suite: {', '.join(duplicates)} listed more than once")
+    if not params.suite:
+        problems.append("suite: empty; name at least one model")
+    problems += _unknown_keys(params) + _short_scores(params)
     for name in params.suite:
         for check in (model_config, training_config, evaluation_config, compression_config):
             try:
@@ -93,3 +109,32 @@ def validate(params: Params, profile: str) -> CommonConfig:
     if problems:
         raise ConfigError("\n".join(problems))
     return params.common_config(profile)
+
+
+def _unknown_keys(params: Params) -> list[str]:
+    """Blocks that no stage reads, in any profile: a typo there would silently do nothing."""
+    problems: list[str] = []
+    for name, profiles in params.models.items():
+        problems += [
+            f"models.{name}.{key}: no such profile{suggestion(key, PROFILES)}"
+            for key in profiles
+            if key not in PROFILES
+        ]
+        for profile, sections in profiles.items():
+            problems += [
+                f"models.{name}.{profile}.{key}: unknown key{suggestion(key, SECTIONS)}"
+                for key in sections
+                if key not in SECTIONS
+            ]
+    return problems
+
+
+def _short_scores(params: Params) -> list[str]:
+    """Only the smoke profile may score fewer than all images: a figure of the others is one of the whole test set."""
+    return [
+        f"common.{profile}.evaluation.{key}: must be {NUM_SCORED_IMAGES} outside the smoke profile, got {count}"
+        for profile, common in params.common.items()
+        if profile != "smoke"
+        for key, count in common.evaluation.model_dump().items()
+        if count != NUM_SCORED_IMAGES
+    ]

@@ -203,6 +203,16 @@ def write_array(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
+def read_array(path: Path, remedy: str) -> np.ndarray:
+    """The array of a .npy file. Raises: StageError naming the file and the remedy if it is absent or damaged."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise StageError(f"{path}: absent; {remedy}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise StageError(f"{path}: damaged ({error}); delete it and {remedy}") from None
+
+
 def key_of(*parts: Mapping[str, Any] | str) -> str:
     """Sixteen hex digits that change with any part: names scratch checkpoints and marks metrics as current."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

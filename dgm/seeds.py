@@ -9,7 +9,7 @@ import torch
 
 
 def derived_seed(seed: int, *position: int) -> int:
-    """A 63-bit seed that depends on every argument (numpy's SeedSequence does the mixing)."""
+    """A 63-bit seed mixed from every argument by numpy's SeedSequence; trailing zeros do not count there."""
     return int(np.random.SeedSequence([seed, *position]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

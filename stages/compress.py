@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 
 from dgm.coding.codec import identity_of
@@ -14,7 +13,7 @@ from dgm.data.arrays import load_arrays
 from dgm.fingerprints import fingerprint
 from dgm.model_api import AutoregressiveModel
 from dgm.registry import build_model, compression_config
-from dgm.runs import Compression, RunFiles, key_of, write_record
+from dgm.runs import Compression, RunFiles, StageError, key_of, read_array, write_record
 from dgm.tracking.progress import track
 from dgm.types import CIFAR10
 from dgm.weights import load_weights
@@ -36,7 +35,14 @@ def main() -> None:
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device)
     images = torch.from_numpy(load_arrays(DATA).test[: compression_config(params, name, profile).num_images].copy())
-    claimed_nats = np.load(files.nats("test"), allow_pickle=False)[: len(images)]
+    remedy = f"run `python -m stages.evaluate --model {name} --profile {profile}`"
+    claimed_nats = read_array(files.nats("test"), remedy)
+    if len(claimed_nats) < len(images):
+        raise StageError(
+            f"models.{name}.{profile}.compression.num_images is {len(images)}, but only {len(claimed_nats)} test images "
+            "were scored: lower it or raise num_test_images"
+        )
+    claimed_nats = claimed_nats[: len(images)]
     identity = identity_of(model, name, key_of(fingerprint("compress", name)))
 
     def bar(steps: Iterable[int]) -> Iterable[int]:

@@ -51,7 +51,7 @@ def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str)
     def connect() -> tuple[MlflowClient, Run, dict[str, int]]:
         client = MlflowClient(tracking_uri=uri)
         experiment_id = find_experiment(client, uri, f"cifar10-{profile}")
-        run = find_run(client, run_id)
+        run = find_run(client, run_id) or find_continuation(client, experiment_id, run_id)
         if run is None:
             tags = new_run_tags(profile, model, key, run_id)
             return client, client.create_run(experiment_id, run_name=model, tags=tags), {}
@@ -113,6 +113,13 @@ def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
             return None
         raise
     return run if run.info.lifecycle_stage == "active" else None
+
+
+def find_continuation(client: MlflowClient, experiment_id: str, run_id: str | None) -> Run | None:
+    """The run that stands here for one that was recorded in another store, e.g. on the machine that trained."""
+    if run_id is None:
+        return None
+    return next(iter(client.search_runs([experiment_id], f"tags.continues = '{run_id}'", max_results=1)), None)
 
 
 def new_run_tags(profile: str, model: str, key: str, continued_id: str | None) -> dict[str, str]:
