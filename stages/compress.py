@@ -39,8 +39,8 @@ def main() -> None:
     claimed_nats = read_array(files.nats("test"), remedy)
     if len(claimed_nats) < len(images):
         raise StageError(
-            f"models.{name}.{profile}.compression.num_images is {len(images)}, but only {len(claimed_nats)} test images "
-            "were scored: lower it or raise num_test_images"
+            f"models.{name}.{profile}.compression.num_images is {len(images)}, but only {len(claimed_nats)} test images"
+            " were scored: lower it or raise num_test_images"
         )
     claimed_nats = claimed_nats[: len(images)]
     identity = identity_of(model, name, key_of(fingerprint("compress", name)))
