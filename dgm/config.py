@@ -87,12 +87,16 @@ class DataConfig(Config):
 
 
 class Params(Config):
-    """The whole params.yaml; the models' blocks stay untyped here and are typed at each model's door."""
+    """The whole params.yaml; the models' blocks stay untyped here and are typed at each model's door.
+
+    training_defaults holds what YAML merges into the models' training blocks; nothing reads it by itself.
+    """
 
     profile: Literal["smoke", "cpu", "gpu"]
     suite: list[str]
     data: DataConfig
     common: dict[Literal["smoke", "cpu", "gpu"], CommonConfig]
+    training_defaults: dict[Literal["smoke", "cpu", "gpu"], dict[str, Any]]
     models: dict[str, dict[str, dict[str, Any]]]
 
     def common_config(self, profile: str) -> CommonConfig:
