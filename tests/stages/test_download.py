@@ -14,7 +14,7 @@ from dgm.data import arrays as arrays_module
 from stages.cli import run_stage
 from tests.data.fake_cifar import accept, fake_arrays, picture_files, write_folder, write_tar
 
-PARAMS = "profile: smoke\nsuite: []\ndata: {local_path: %s}\ncommon: {}\nmodels: {}\n"
+PARAMS = "profile: smoke\nsuite: []\ndata: {local_path: %s}\ncommon: {}\ntraining_defaults: {}\nmodels: {}\n"
 
 
 @pytest.fixture
