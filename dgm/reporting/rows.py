@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from dgm.reporting.published import CATALOGUE, PublishedRow
-from dgm.runs import Compression, Metrics, Provenance, RunFiles, StageError, read_record
+from dgm.runs import Compression, Metrics, Provenance, RunFiles, StageError, read_array, read_record
 from dgm.types import CIFAR10, ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
 
@@ -156,19 +156,9 @@ def paired_differences(
     The spread over images is common to all models, so that a difference is far surer than either figure.
     """
     ranked = sorted((row.test_bits_per_subpixel, row.model) for row in rows if row.test_bits_per_subpixel is not None)
-    here = [
-        (model, nats) for _, model in ranked if (nats := _nats(RunFiles(profile, model, root).nats("test"))) is not None
-    ]
+    paths = [(model, RunFiles(profile, model, root).nats("test")) for _, model in ranked]
+    here = [(model, read_array(path, "run `dvc repro`")) for model, path in paths if path.exists()]
     return [_difference(*better, *worse, spec) for better, worse in pairwise(here)]
-
-
-def _nats(path: Path) -> np.ndarray | None:
-    if not path.exists():
-        return None
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise StageError(f"{path}: not an array of nats ({error}); delete it and run `dvc repro`") from None
 
 
 def _difference(

@@ -1,4 +1,4 @@
-"""Adds what the cheap stages made (samples, compressed size) to the MLflow run of each model, over one connection.
+"""Adds what the cheap stages made (samples, compressed size) to the MLflow run of each model, in one process.
 
 Opening MLflow takes seconds, so the sample and compress stages do not; the report stage does it once for all.
 """
