@@ -62,9 +62,25 @@ def model_config(params: Params, name: str, profile: str) -> Config:
 
 
 def training_config(params: Params, name: str, profile: str) -> TrainingConfig | FitConfig:
-    """models.<name>.<profile>.training, typed by how the model learns."""
+    """models.<name>.<profile>.training, typed by how the model learns.
+
+    Raises: ConfigError too if it asks for iterations of a closed form.
+    """
     kind = FitConfig if issubclass(model_class(name), Fitted) else TrainingConfig
-    return parse(kind, params.model_section(name, profile, "training"), f"models.{name}.{profile}.training")
+    where = f"models.{name}.{profile}.training"
+    config = parse(kind, params.model_section(name, profile, "training"), where)
+    if isinstance(config, FitConfig) and config.num_iterations > 0 and _is_closed_form(params, name, profile):
+        raise ConfigError(
+            f"{where}.num_iterations: {config.num_iterations}, but {name} is fitted in closed form; set it to 0"
+        )
+    return config
+
+
+def _is_closed_form(params: Params, name: str, profile: str) -> bool:
+    """Whether a fitted model has nothing to iterate: it never has, or its `method` says so."""
+    kind = model_class(name)
+    is_iterated = issubclass(kind, Fitted) and kind.iterate is not Fitted.iterate
+    return not is_iterated or params.model_section(name, profile, "model").get("method") == "closed_form"
 
 
 def evaluation_config(params: Params, name: str, profile: str) -> EvaluationConfig:

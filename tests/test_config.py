@@ -69,6 +69,15 @@ def test_unknown_profiles_models_and_missing_blocks(values: dict[str, Any]) -> N
         training_config(params_of(values), "uniform", "gpu")
 
 
+@pytest.mark.parametrize("name", ["multivariate_gaussian", "ppca"])
+def test_a_closed_form_with_iterations_is_refused_with_the_remedy(values: dict[str, Any], name: str) -> None:
+    values["models"][name]["cpu"]["training"] = {"num_iterations": 3}
+    with pytest.raises(ConfigError, match=rf"^models.{name}.cpu.training.num_iterations: 3, but .*; set it to 0$"):
+        validate(params_of(values), "cpu")
+    values["models"]["ppca"]["cpu"]["model"] |= {"method": "em"}
+    assert training_config(params_of(values), "ppca", "cpu") is not None
+
+
 def test_an_architecture_that_cannot_take_the_image_size_says_which(values: dict[str, Any]) -> None:
     values["models"]["pixelcnn_pp"]["cpu"]["model"]["num_stages"] = 7
     with pytest.raises(ConfigError, match=r"models.pixelcnn_pp.cpu.model: .*multiples of 64"):

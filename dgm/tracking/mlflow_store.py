@@ -53,6 +53,8 @@ def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str)
         experiment_id = find_experiment(client, uri, f"cifar10-{profile}")
         run = find_run(client, run_id) or find_continuation(client, experiment_id, run_id)
         if run is None:
+            if stage == "train":
+                end_abandoned_runs(client, experiment_id, model, key)
             tags = new_run_tags(profile, model, key, run_id)
             return client, client.create_run(experiment_id, run_name=model, tags=tags), {}
         client.update_run(run.info.run_id, status="RUNNING")
@@ -120,6 +122,16 @@ def find_continuation(client: MlflowClient, experiment_id: str, run_id: str | No
     if run_id is None:
         return None
     return next(iter(client.search_runs([experiment_id], f"tags.continues = '{run_id}'", max_results=1)), None)
+
+
+def end_abandoned_runs(client: MlflowClient, experiment_id: str, model: str, key: str) -> None:
+    """Marks as KILLED what a killed training of other code or settings left RUNNING: nothing will go on with it.
+
+    To be called by the process that holds the model's scratch lock, so that no other one is training it here.
+    """
+    running = f"attributes.status = 'RUNNING' and tags.model = '{model}' and tags.key != '{key}'"
+    for run in client.search_runs([experiment_id], running):
+        client.set_terminated(run.info.run_id, "KILLED")
 
 
 def new_run_tags(profile: str, model: str, key: str, continued_id: str | None) -> dict[str, str]:

@@ -145,6 +145,36 @@ def test_a_paused_training_stays_open(client: MlflowClient, project: Path) -> No
     assert not (project / ".scratch").exists(), "the end of the with block records nothing more"
 
 
+def test_a_new_training_ends_what_a_killed_one_of_other_settings_left_running(client: MlflowClient) -> None:
+    left = {
+        name: open_run(profile, model, key, None, "evaluate")
+        for name, profile, model, key in (
+            ("killed", "cpu", "vae", "old"),
+            ("resumable", "cpu", "vae", "new"),
+            ("other model", "cpu", "made", "old"),
+            ("other profile", "smoke", "vae", "old"),
+        )
+    }
+    for run in left.values():
+        run.flush()
+
+    def status(name: str) -> str:
+        return client.get_run(left[name].run_id).info.status
+
+    open_run("cpu", "vae", "new", left["resumable"].run_id, "train").finish("RUNNING")
+    open_run("cpu", "vae", "new", None, "evaluate").finish("FINISHED")
+    assert status("killed") == "RUNNING", "only a training that begins a run of its own ends others"
+    open_run("cpu", "vae", "new", None, "train").finish("FINISHED")
+    assert {name: status(name) for name in left} == {
+        "killed": "KILLED",
+        "resumable": "RUNNING",
+        "other model": "RUNNING",
+        "other profile": "RUNNING",
+    }
+    for run in left.values():
+        run.finish("RUNNING")
+
+
 def test_commit_and_experiment_become_tags(
     client: MlflowClient, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
