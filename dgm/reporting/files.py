@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dgm.reporting import tables
+from dgm.reporting.curves import long_form, read_curves
 from dgm.reporting.page import page_html
-from dgm.reporting.plots import ladder_png, long_form, read_curves, training_curves_png
-from dgm.reporting.rows import paired_differences, result_rows
+from dgm.reporting.plots import ladder_png, training_curves_png
+from dgm.reporting.rows import bound_terms, paired_differences, result_rows
 from dgm.runs import RunFiles
 
 
@@ -20,12 +21,14 @@ def report_files(profile: str, current_keys: Mapping[str, str], root: Path = Pat
     """
     rows, curves = result_rows(profile, current_keys, root), read_curves(profile, root)
     differences = paired_differences(rows, profile, root)
+    terms = bound_terms(rows, profile, root)
     sampled = [row.model for row in rows if RunFiles(profile, row.model, root).samples.exists()]
     texts = {
         "results.csv": tables.results_csv(rows),
         "paired_differences.csv": tables.differences_csv(differences),
+        "bound_terms.csv": tables.bound_terms_csv(terms),
         "curves.csv": long_form(curves).to_csv(index=False, lineterminator="\n"),
-        "index.html": page_html(rows, differences, profile, sampled),
+        "index.html": page_html(rows, differences, terms, profile, sampled),
         "cifar10_all.csv": tables.results_csv(tables.all_rows(rows)),
     }
     for name, table in tables.readable_tables(rows, profile).items():

@@ -9,18 +9,38 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dgm.reporting.published import CATALOGUE, PIXELCNN_PP_TABLE, PIXELRNN_TABLE, PublishedRow
-from dgm.reporting.rows import PairedDifference, ResultRow
+from dgm.reporting.rows import BoundTerm, PairedDifference, ResultRow
 from dgm.reporting.tables import NUMERIC_COLUMNS, Table, all_rows, published_cell, readable_tables
 
 TEMPLATE = "page.html"
 PROVENANCE_COLUMNS = ("Model", "Trained on", "Seconds", "Images seen", "Scored on", "Finished", "Commit", "MLflow run")
 COMPRESSION_COLUMNS = ("Model", "Written", "Claimed", "Overhead", "Images", "Read back")
+TERM_COLUMNS = ("Model", "Part of the bound", "Bits")
+BOUND_COLUMNS = ("Model", "One sample (elbo)", "Importance-weighted", "Gained", "In the tables above")
+START_COLUMNS = ("Model", "Start, validation", "End, validation", "Learned", "What it starts as")
 DIFFERENCE_COLUMNS = ("Better", "Next", "Difference", "Standard error")
+STARTS = {  # models whose parameters before the first step are those of a simpler model
+    "nice": "ZCA whitening with a factorised logistic",
+    "made": "linear regression on the sub-pixels nearby",
+    "vae": "probabilistic PCA of patches",
+    "vae_iaf": "probabilistic PCA of patches, where has_linear_start",
+}
 SOURCE_COLUMNS = ("Row", "Published", "Where the figure is from", "Remark")
 
 
 NUMERIC = NUMERIC_COLUMNS | {
-    *("Seconds", "Images seen", "Scored on", "Written", "Claimed", "Overhead", "Images", "Difference", "Standard error")
+    *("Bits", "One sample (elbo)", "Importance-weighted", "Gained", "Start, validation", "End, validation", "Learned"),
+    *(
+        "Seconds",
+        "Images seen",
+        "Scored on",
+        "Written",
+        "Claimed",
+        "Overhead",
+        "Images",
+        "Difference",
+        "Standard error",
+    ),
 }
 
 
@@ -33,7 +53,11 @@ class Sample:
 
 
 def page_html(
-    rows: Sequence[ResultRow], differences: Sequence[PairedDifference], profile: str, sampled: Sequence[str]
+    rows: Sequence[ResultRow],
+    differences: Sequence[PairedDifference],
+    terms: Sequence[BoundTerm],
+    profile: str,
+    sampled: Sequence[str],
 ) -> str:
     """The page; `sampled` names the models that have a samples/<model>.png beside it."""
     environment = Environment(
@@ -50,6 +74,9 @@ def page_html(
         numeric=NUMERIC,
         tables=readable_tables(rows, profile),
         differences=Table(DIFFERENCE_COLUMNS, _difference_cells(differences)),
+        terms=Table(TERM_COLUMNS, _term_cells(rows, terms)),
+        bounds=Table(BOUND_COLUMNS, _bound_cells(rows, terms)),
+        starts=Table(START_COLUMNS, _start_cells(rows)),
         compression=Table(COMPRESSION_COLUMNS, _compression_cells(rows)),
         provenance=Table(PROVENANCE_COLUMNS, _provenance_cells(rows)),
         sources=Table(SOURCE_COLUMNS, _source_cells()),
@@ -77,6 +104,38 @@ def _difference_cells(differences: Sequence[PairedDifference]) -> list[list[str]
         ]
         for pair in differences
     ]
+
+
+def _term_cells(rows: Sequence[ResultRow], terms: Sequence[BoundTerm]) -> list[list[str]]:
+    cells: list[list[str]] = []
+    for row in all_rows(rows):
+        own = [term for term in terms if term.model == row.model]
+        cells += [[row.name, term.term.replace("_", " "), _number(term.bits_per_subpixel, 4)] for term in own]
+        if own:
+            cells.append([row.name, "their sum", _number(sum(term.bits_per_subpixel for term in own), 4)])
+    return cells
+
+
+def _bound_cells(rows: Sequence[ResultRow], terms: Sequence[BoundTerm]) -> list[list[str]]:
+    cells: list[list[str]] = []
+    for row in all_rows(rows):
+        if row.model in {term.model for term in terms}:
+            one, many = row.elbo_test_bits_per_subpixel, row.test_bits_per_subpixel
+            if one is None or many is None:  # no importance weights: the tables show the one-sample bound
+                cells.append([row.name, _number(many, 4), "", "", row.likelihood or ""])
+            else:
+                cells.append([row.name, *(_number(bits, 4) for bits in (one, many, one - many)), row.likelihood or ""])
+    return cells
+
+
+def _start_cells(rows: Sequence[ResultRow]) -> list[list[str]]:
+    cells: list[list[str]] = []
+    for row in all_rows(rows):
+        start, final = row.start_validation_bits_per_subpixel, row.final_validation_bits_per_subpixel
+        if start is not None and final is not None:
+            values = [_number(bits, 3) for bits in (start, final, start - final)]
+            cells.append([row.name, *values, STARTS.get(row.model, "")])
+    return cells
 
 
 def _compression_cells(rows: Sequence[ResultRow]) -> list[list[str]]:

@@ -1,10 +1,9 @@
-"""Training curves and the ladder of results as PNG bytes that depend on the run files only; the curves in long form."""
+"""Training curves and the ladder of results as PNG bytes that depend on the run files only."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -14,12 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from dgm.reporting.curves import SPLITS
 from dgm.reporting.published import CATALOGUE
 from dgm.reporting.rows import LOWER_BOUND, ResultRow
-from dgm.runs import CURVE_COLUMNS, RunFiles, StageError
 
-LONG_COLUMNS = ("model", "step", "images_seen", "bits_per_subpixel", "split")
-SPLITS = ("train", "validation")
 UNTRAINED_BITS = 8.0  # a uniform model of 256 levels: curves that start above it are cut there
 LABEL_GAP = 0.026  # of the height of the axes, between the labels at the curves' ends
 _STYLES: tuple[tuple[str, str], ...] = tuple(
@@ -35,37 +32,6 @@ _FAMILY_COLOURS = {
     "latent variable": "#ff7f0e",
     "autoregressive": "#1f77b4",
 }
-
-
-def read_curves(profile: str, root: Path = Path(".")) -> dict[str, pd.DataFrame]:
-    """Model -> its curve with CURVE_COLUMNS, in the catalogue's order. Raises: StageError naming a damaged file."""
-    paths = {path.stem: path for path in RunFiles(profile, "", root).curve.parent.glob("*.csv")}
-    order = [*(model for model in CATALOGUE if model in paths), *sorted(set(paths) - set(CATALOGUE))]
-    return {model: _read_curve(paths[model]) for model in order}
-
-
-def _read_curve(path: Path) -> pd.DataFrame:
-    try:
-        curve = pd.read_csv(path)
-        missing = [column for column in CURVE_COLUMNS if column not in curve.columns]
-        if missing:
-            raise ValueError(f"no column {', '.join(missing)}")
-        return pd.DataFrame({column: pd.to_numeric(curve[column]) for column in CURVE_COLUMNS})
-    except (ValueError, pd.errors.ParserError) as error:
-        raise StageError(f"{path}: not a training curve ({error}); delete it and run `dvc repro`") from None
-
-
-def long_form(curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One measured point a line, under LONG_COLUMNS; bits per sub-pixel."""
-    parts = [
-        curve[["step", "images_seen", f"{split}_bits_per_subpixel"]]
-        .set_axis(["step", "images_seen", "bits_per_subpixel"], axis="columns")
-        .dropna()
-        .assign(model=model, split=split)
-        for model, curve in curves.items()
-        for split in SPLITS
-    ]
-    return pd.DataFrame(pd.concat(parts) if parts else [], columns=list(LONG_COLUMNS))
 
 
 def training_curves_png(curves: Mapping[str, pd.DataFrame]) -> bytes:

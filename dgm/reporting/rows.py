@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from dgm.reporting.curves import read_curve, validation_ends
 from dgm.reporting.published import CATALOGUE, PublishedRow
 from dgm.runs import Compression, Metrics, Provenance, RunFiles, StageError, read_array, read_record
 from dgm.types import CIFAR10, ImageSpec
@@ -25,6 +26,8 @@ class ResultRow:
 
     `kind` is exact or lower_bound (of the log-likelihood, so the bits are an upper bound). `compressed_` and
     `claimed_bits_per_subpixel` are of the `num_compressed_images` images that were really written to a file.
+    `start_` and `final_validation_bits_per_subpixel`, of gradient-trained models only, are from before any step and
+    from the end of training.
     `is_current` is False where code or parameters have changed since the model was scored.
     """
 
@@ -44,6 +47,8 @@ class ResultRow:
     published_train: float | None
     published_source: str
     parameters: int | None
+    start_validation_bits_per_subpixel: float | None
+    final_validation_bits_per_subpixel: float | None
     train_seconds: float | None
     images_seen: int | None
     device: str | None
@@ -56,6 +61,15 @@ class ResultRow:
     git_commit: str | None
     git_is_dirty: bool | None
     finished_at: str | None
+
+
+@dataclass(frozen=True)
+class BoundTerm:
+    """Bits per sub-pixel of the test images that one part of the one-sample bound costs: the parts add up to it."""
+
+    model: str
+    term: str
+    bits_per_subpixel: float
 
 
 RESULT_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(ResultRow))
@@ -91,6 +105,7 @@ def _result_row(files: RunFiles, current_key: str | None) -> ResultRow:
     metrics = _checked(files.metrics, Metrics, files)
     provenance = _checked(files.provenance, Provenance, files) if metrics else None
     compression = _checked(files.compression, Compression, files) if metrics else None
+    start, final = validation_ends(read_curve(files.curve)) if metrics and files.curve.exists() else (None, None)
     if metrics:
         _check_numbers(files.metrics, metrics)
     return ResultRow(
@@ -110,6 +125,8 @@ def _result_row(files: RunFiles, current_key: str | None) -> ResultRow:
         published_train=published.published_train,
         published_source=published.published_source,
         parameters=metrics and metrics.num_parameters,
+        start_validation_bits_per_subpixel=start,
+        final_validation_bits_per_subpixel=final,
         train_seconds=provenance and provenance.train_seconds,
         images_seen=provenance and provenance.images_seen,
         device=provenance and provenance.device,
@@ -146,6 +163,22 @@ def _check_numbers(path: Path, metrics: Metrics) -> None:
         value = getattr(metrics, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise StageError(f"{path}: {name} is {value!r}, not a finite number; delete it and run `dvc repro`")
+
+
+def bound_terms(rows: Sequence[ResultRow], profile: str, root: Path = Path(".")) -> list[BoundTerm]:
+    """Every part of every bound that says what it is the sum of, in the order of `rows` and of the sum.
+
+    Raises: StageError naming a metrics file in which the parts are no numbers.
+    """
+    terms: list[BoundTerm] = []
+    for row in rows:
+        path = RunFiles(profile, row.model, root).metrics
+        metrics = read_record(path, Metrics)
+        for term, bits in (metrics.terms_bits_per_subpixel if metrics else {}).items():
+            if isinstance(bits, bool) or not isinstance(bits, (int, float)) or not math.isfinite(bits):
+                raise StageError(f"{path}: {term} is {bits!r}, not a finite number; delete it and run `dvc repro`")
+            terms.append(BoundTerm(row.model, term, float(bits)))
+    return terms
 
 
 def paired_differences(

@@ -9,7 +9,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from dgm.reporting.published import PIXELCNN_PP_TABLE, PIXELRNN_TABLE, PublishedRow
-from dgm.reporting.rows import LOWER_BOUND, RESULT_COLUMNS, PairedDifference, ResultRow
+from dgm.reporting.rows import LOWER_BOUND, RESULT_COLUMNS, BoundTerm, PairedDifference, ResultRow
 
 LECTURE_TABLES = {"cifar10_pixelrnn": PIXELRNN_TABLE, "cifar10_pixelcnn_pp": PIXELCNN_PP_TABLE}
 COLUMNS = ("Model", "Published", "Ours, test", "Ours, train", "How reached")
@@ -52,6 +52,12 @@ def differences_csv(differences: Sequence[PairedDifference]) -> str:
     """paired_differences.csv; only its header where fewer than two models can be compared."""
     columns = [field.name for field in fields(PairedDifference)]
     return _csv(pd.DataFrame([asdict(difference) for difference in differences], columns=columns, dtype=object))
+
+
+def bound_terms_csv(terms: Sequence[BoundTerm]) -> str:
+    """bound_terms.csv; only its header where no model has a bound of several parts."""
+    columns = [field.name for field in fields(BoundTerm)]
+    return _csv(pd.DataFrame([asdict(term) for term in terms], columns=columns, dtype=object))
 
 
 def lecture_csv(entries: Sequence[PublishedRow], rows: Sequence[ResultRow]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dgm.reporting.files import report_files
 from dgm.reporting.page import page_html
-from dgm.reporting.rows import paired_differences, result_rows
+from dgm.reporting.rows import bound_terms, paired_differences, result_rows
 from tests.reporting.made_up import metrics, whole_run
 
 
@@ -37,7 +37,8 @@ class Links(HTMLParser):
 
 def page(root: Path, *sampled: str) -> str:
     rows = result_rows("cpu", {}, root)
-    return page_html(rows, paired_differences(rows, "cpu", root), "cpu", sampled)
+    terms = bound_terms(rows, "cpu", root)
+    return page_html(rows, paired_differences(rows, "cpu", root), terms, "cpu", sampled)
 
 
 def links(html: str) -> Links:
@@ -45,6 +46,13 @@ def links(html: str) -> Links:
     parser.feed(html)
     assert not parser.open
     return parser
+
+
+def rows_of(html: str, section: str) -> list[list[str]]:
+    """The cells of every row of every table under one h2."""
+    part = html.split(f">{section}</h2>")[1].split("<h2")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", part)
+    return [cells for row in rows if (cells := re.findall(r"<td[^>]*>(.*?)</td>", row))]
 
 
 def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
@@ -73,6 +81,29 @@ def test_the_page_explains_what_a_reader_will_stumble_over(tmp_path: Path) -> No
     html = " ".join(page(tmp_path).split())
     for text in ("6.003 &minus; 1.8 = 4.203", "plus 1/12", "averages the <em>logits</em>", "not the published size"):
         assert text in html, text
+
+
+def test_the_terms_of_a_bound_stand_beside_both_bounds(tmp_path: Path) -> None:
+    terms = {"reconstruction": 3.0625, "kl_layer_01": 0.5}
+    weighted = {"elbo_test_bits_per_subpixel": 3.5625, "method": "importance-weighted (64)"}
+    metrics(tmp_path, "vae", terms_bits_per_subpixel=terms, test_bits_per_subpixel=3.5, **weighted)
+    metrics(tmp_path, "vae_iaf", terms_bits_per_subpixel={"kl": 7.0}, test_bits_per_subpixel=7.0, method="elbo")
+    cells = rows_of(page(tmp_path), "What the bounds consist of")
+    assert ["VAE", "3.5625", "3.5000", "0.0625", "importance-weighted (64)"] in cells
+    assert ["VAE with IAF", "7.0000", "", "", "elbo"] in cells
+    parts = [row for row in cells if row[0] == "VAE" and len(row) == 3]
+    assert parts == [
+        ["VAE", "reconstruction", "3.0625"],
+        ["VAE", "kl layer 01", "0.5000"],
+        ["VAE", "their sum", "3.5625"],
+    ]
+
+
+def test_a_start_stands_beside_the_end_of_training(tmp_path: Path) -> None:
+    whole_run(tmp_path, "nice")
+    whole_run(tmp_path, "uniform").curve.unlink()
+    cells = rows_of(page(tmp_path), "Training curves")
+    assert cells == [["NICE", "8.000", "5.100", "2.900", "ZCA whitening with a factorised logistic"]]
 
 
 def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:

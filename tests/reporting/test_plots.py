@@ -9,7 +9,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from dgm.reporting.plots import ladder_png, long_form, read_curves, spread, training_curves_png
+from dgm.reporting.curves import long_form, read_curves
+from dgm.reporting.plots import ladder_png, spread, training_curves_png
 from dgm.reporting.rows import result_rows
 from dgm.runs import CURVE_COLUMNS, RunFiles, StageError, write_table, write_text
 from tests.reporting.made_up import metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from dgm.reporting.published import CATALOGUE
-from dgm.reporting.rows import RESULT_COLUMNS, ResultRow, paired_differences, result_rows
-from dgm.runs import StageError, write_array
+from dgm.reporting.rows import RESULT_COLUMNS, ResultRow, bound_terms, paired_differences, result_rows
+from dgm.runs import CURVE_COLUMNS, StageError, write_array, write_table
 from dgm.types import ImageSpec
 from tests.reporting.made_up import metrics, whole_run
 
@@ -46,6 +47,33 @@ def test_a_run_fills_its_row(tmp_path: Path) -> None:
     assert (row.compressed_bits_per_subpixel, row.num_compressed_images, row.is_lossless) == (3.46, 100, True)
     assert (row.mlflow_run_id, row.git_commit, row.git_is_dirty) == ("run-id", "0123456789abcdef", True)
     assert (row.published_test, row.published_train) == (3.14, 3.08)
+
+
+def test_the_start_is_step_0_and_the_end_the_last_validation(tmp_path: Path) -> None:
+    for model, curve in {
+        "nice": [(0, 0, 0.0, None, 4.5), (5, 160, 0.1, 4.4, None), (10, 320, 0.1, 4.3, 4.4), (12, 384, 0.1, 4.3, None)],
+        "made": [(5, 160, 0.1, 4.4, 4.9)],
+        "deep_gmm": [(1, 45000, None, 4.1, None)],
+    }.items():
+        write_table(metrics(tmp_path, model).curve, CURVE_COLUMNS, curve)
+    rows = rows_by_model(tmp_path)
+    ends = [
+        (rows[model].start_validation_bits_per_subpixel, rows[model].final_validation_bits_per_subpixel)
+        for model in ("nice", "made", "deep_gmm", "uniform")
+    ]
+    assert ends == [(4.5, 4.4), (None, 4.9), (None, None), (None, None)]
+
+
+@pytest.mark.parametrize("bits", [math.nan, None, True, "3"])
+def test_a_broken_term_is_named(tmp_path: Path, bits: object) -> None:
+    path = metrics(tmp_path, "vae", terms_bits_per_subpixel={"kl": 0.125}).metrics
+    rows = result_rows("cpu", {}, tmp_path)
+    assert [(term.model, term.term, term.bits_per_subpixel) for term in bound_terms(rows, "cpu", tmp_path)] == [
+        ("vae", "kl", 0.125)
+    ]
+    path.write_text(path.read_text().replace("0.125", json.dumps(bits)))
+    with pytest.raises(StageError, match=r"metrics/vae\.json: kl is"):
+        bound_terms(rows, "cpu", tmp_path)
 
 
 @pytest.mark.parametrize(("keys", "is_current"), [({"made": "key"}, True), ({"made": "other"}, False), ({}, False)])

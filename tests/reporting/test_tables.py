@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dgm.reporting.rows import RESULT_COLUMNS, PairedDifference, result_rows
+from dgm.reporting.rows import RESULT_COLUMNS, BoundTerm, PairedDifference, result_rows
 from dgm.reporting.tables import (
     LECTURE_TABLES,
     STALE_NOTE,
     Table,
+    bound_terms_csv,
     differences_csv,
     latex,
     lecture_csv,
@@ -99,6 +100,11 @@ def test_differences_keep_their_header_when_there_are_none() -> None:
     header = "model_a,model_b,difference_bits_per_subpixel,standard_error,num_images\n"
     assert differences_csv([]) == header
     assert differences_csv([PairedDifference("a", "b", 0.1, None, 3)]) == header + "a,b,0.1,,3\n"
+
+
+def test_terms_keep_their_header_when_there_are_none() -> None:
+    assert bound_terms_csv([]) == "model,term,bits_per_subpixel\n"
+    assert bound_terms_csv([BoundTerm("vae", "kl", 0.1)]) == "model,term,bits_per_subpixel\nvae,kl,0.1\n"
 
 
 TABLE = Table(

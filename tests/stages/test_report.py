@@ -18,6 +18,7 @@ PARAMS = Path("params.yaml").resolve()
 FILES = {
     "index.html",
     "results.csv",
+    "bound_terms.csv",
     "curves.csv",
     "paired_differences.csv",
     "training_curves.png",
