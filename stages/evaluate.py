@@ -10,8 +10,7 @@ from dgm.data.splits import make_splits
 from dgm.evaluation.evaluate import SplitResult, evaluate_split
 from dgm.fingerprints import current_key
 from dgm.registry import build_model, evaluation_config
-from dgm.runs import Metrics, Provenance, RunFiles, read_record, write_array, write_record
-from dgm.tracking.mlflow_store import open_run
+from dgm.runs import Metrics, RunFiles, write_array, write_record
 from dgm.tracking.progress import track
 from dgm.types import CIFAR10
 from dgm.weights import load_weights
@@ -30,46 +29,34 @@ def main() -> None:
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device)
     splits = make_splits(load_arrays(DATA), common.run.num_training_images)
-    provenance = read_record(files.provenance, Provenance)
-    with open_run(profile, name, key, provenance.mlflow_run_id if provenance else None, "evaluate") as run:
-        results: dict[str, SplitResult] = {}
-        for split, images, count in (
-            ("test", splits.test, common.evaluation.num_test_images),
-            ("train", splits.train_sample, common.evaluation.num_train_images),
-        ):
-            pixels = torch.from_numpy(images[:count].copy())
-            results[split] = evaluate_split(model, pixels, config, common.run.seed, f"{name} {split}", track)
-            write_array(files.nats(split), results[split].nats.numpy())
-        test, train = results["test"], results["train"]
-        metrics = Metrics(
-            model=name,
-            profile=profile,
-            method=test.method,
-            kind=test.kind,
-            test_bits_per_subpixel=test.bits_per_subpixel,
-            test_standard_error=test.standard_error,
-            test_monte_carlo_error=test.monte_carlo_error,
-            train_bits_per_subpixel=train.bits_per_subpixel,
-            train_standard_error=train.standard_error,
-            elbo_test_bits_per_subpixel=test.elbo_bits_per_subpixel,
-            terms_bits_per_subpixel=test.terms_bits_per_subpixel,
-            num_test_images=len(test.nats),
-            num_train_images=len(train.nats),
-            num_draws=config.num_draws,
-            num_parameters=model.num_parameters(),
-            code_and_params_key=key,
-        )
-        write_record(files.metrics, metrics)
-        run.log_metrics(
-            {
-                "test_bits_per_subpixel": test.bits_per_subpixel,
-                "test_standard_error": test.standard_error,
-                "final_train_bits_per_subpixel": train.bits_per_subpixel,
-                **{f"term/{term}": bits for term, bits in test.terms_bits_per_subpixel.items()},
-            },
-            0,
-        )
-        run.log_artifact(files.metrics, None)
+    results: dict[str, SplitResult] = {}
+    for split, images, count in (
+        ("test", splits.test, common.evaluation.num_test_images),
+        ("train", splits.train_sample, common.evaluation.num_train_images),
+    ):
+        pixels = torch.from_numpy(images[:count].copy())
+        results[split] = evaluate_split(model, pixels, config, common.run.seed, f"{name} {split}", track)
+        write_array(files.nats(split), results[split].nats.numpy())
+    test, train = results["test"], results["train"]
+    metrics = Metrics(
+        model=name,
+        profile=profile,
+        method=test.method,
+        kind=test.kind,
+        test_bits_per_subpixel=test.bits_per_subpixel,
+        test_standard_error=test.standard_error,
+        test_monte_carlo_error=test.monte_carlo_error,
+        train_bits_per_subpixel=train.bits_per_subpixel,
+        train_standard_error=train.standard_error,
+        elbo_test_bits_per_subpixel=test.elbo_bits_per_subpixel,
+        terms_bits_per_subpixel=test.terms_bits_per_subpixel,
+        num_test_images=len(test.nats),
+        num_train_images=len(train.nats),
+        num_draws=config.num_draws,
+        num_parameters=model.num_parameters(),
+        code_and_params_key=key,
+    )
+    write_record(files.metrics, metrics)
     print(f"{name} ({profile}): test {test.bits_per_subpixel:.4f} bits per sub-pixel, {test.method}")
 
 

@@ -1,26 +1,42 @@
-"""Adds what the cheap stages made (samples, compressed size) to the MLflow run of each model, in one process.
+"""Adds what the later stages made to the MLflow run of each model, in one process: metrics, samples, compressed size.
 
-Opening MLflow takes seconds, so the sample and compress stages do not; the report stage does it once for all.
+Importing and opening MLflow takes seconds, so only training (which must know that the store is there before it begins)
+and the report do it; evaluation, sampling and compression write files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dgm.runs import Compression, Provenance, RunFiles, read_record
+from dgm.runs import Compression, Metrics, Provenance, RunFiles, read_record
 from dgm.tracking.mlflow_store import open_run
+from dgm.tracking.tracked_run import TrackedRun
 
 
 def record_results(profile: str, models: Iterable[str], keys: dict[str, str]) -> None:
-    """Samples as an artifact and compressed bits per sub-pixel as a metric, for each model that has been trained."""
+    """Metrics of the test and the training images and the samples, for each model that has been trained."""
     for model in models:
         files = RunFiles(profile, model)
         provenance = read_record(files.provenance, Provenance)
         if provenance is None:
             continue
         with open_run(profile, model, keys[model], provenance.mlflow_run_id, "report") as run:
-            if files.samples.exists():
-                run.log_artifact(files.samples, None)
-            compression = read_record(files.compression, Compression)
-            if compression is not None and compression.compressed_bits_per_subpixel is not None:
-                run.log_metrics({"compressed_bits_per_subpixel": compression.compressed_bits_per_subpixel}, 0)
+            record_metrics(run, files)
+            for path in (files.metrics, files.samples):
+                if path.exists():
+                    run.log_artifact(path, None)
+
+
+def record_metrics(run: TrackedRun, files: RunFiles) -> None:
+    """What was measured of this model, as far as it has been."""
+    values: dict[str, float | None] = {}
+    if (metrics := read_record(files.metrics, Metrics)) is not None:
+        values |= {
+            "test_bits_per_subpixel": metrics.test_bits_per_subpixel,
+            "test_standard_error": metrics.test_standard_error,
+            "final_train_bits_per_subpixel": metrics.train_bits_per_subpixel,
+            **{f"term/{term}": bits for term, bits in metrics.terms_bits_per_subpixel.items()},
+        }
+    if (compression := read_record(files.compression, Compression)) is not None:
+        values["compressed_bits_per_subpixel"] = compression.compressed_bits_per_subpixel
+    run.log_metrics({name: value for name, value in values.items() if value is not None}, 0)
