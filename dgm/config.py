@@ -6,15 +6,17 @@ Source of the checks: pydantic. Only the wording of its errors is ours.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from dgm.runs import StageError
+from dgm.types import CIFAR10
 
 PARAMS_FILE = Path("params.yaml")
 PROFILES = ("smoke", "cpu", "gpu")
@@ -60,12 +62,38 @@ class CompressionConfig(Config):
     num_images: int = Field(gt=0, le=10000)
 
 
+class CodecsConfig(Config):
+    """common.<profile>.codecs: how many test images the general codecs compress, a square number of them."""
+
+    num_images: int = Field(gt=0, le=10000)
+
+    @field_validator("num_images")
+    @classmethod
+    def _tiles_a_square(cls, count: int) -> int:
+        if math.isqrt(count) ** 2 != count:
+            raise ValueError(f"must be a square number (such as {math.isqrt(count) ** 2}): they are joined to a square")
+        return count
+
+
+class PPCALadderConfig(Config):
+    """common.<profile>.ppca_ladder: the numbers of components that PPCA is scored with.
+
+    num_fit_images: how many training images, the first ones, it is fitted on; null for all.
+    """
+
+    num_components: list[Annotated[int, Field(ge=1, lt=CIFAR10.num_subpixels)]] = Field(min_length=1)
+    num_fit_images: int | None = Field(ge=1)
+    num_test_images: int = Field(gt=1, le=10000)
+
+
 class CommonConfig(Config):
     """common.<profile>."""
 
     run: RunConfig
     evaluation: CommonEvaluationConfig
     sampling: SamplingConfig
+    ppca_ladder: PPCALadderConfig
+    codecs: CodecsConfig
 
 
 class EvaluationConfig(Config):

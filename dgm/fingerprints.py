@@ -18,6 +18,7 @@ from dgm.config import Params
 from dgm.runs import RunFiles, key_of, write_text
 
 STAGES = ("train", "evaluate", "sample", "compress")
+STAGES_OF_ONE = {"ppca": ("ppca_ladder",)}  # stages that only this model has
 PASSIVE = ("dgm.config", "dgm.fingerprints", "dgm.registry", "dgm.reporting", "dgm.runs", "dgm.tracking", "stages.cli")
 
 
@@ -75,7 +76,7 @@ def _is_docstring(node: ast.stmt) -> bool:
 def write_fingerprints(models: list[str], root: Path = Path(".")) -> None:
     """fingerprints/<model>/<stage>.json for each: what the stages of dvc.yaml depend on."""
     for model in models:
-        for stage in STAGES:
+        for stage in (*STAGES, *STAGES_OF_ONE.get(model, ())):
             text = json.dumps(fingerprint(stage, model, root), indent=1) + "\n"
             path = RunFiles("", model, root).fingerprints / f"{stage}.json"
             if not path.exists() or path.read_text(encoding="utf-8") != text:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dgm.fingerprints import fingerprint
+from dgm.fingerprints import STAGES_OF_ONE, fingerprint, write_fingerprints
 
 
 @pytest.fixture
@@ -58,3 +58,12 @@ def test_the_real_tree_reaches_the_engine_but_not_other_models() -> None:
     assert "dgm/seeds.py" in found
     assert [file for file in found if file.startswith("dgm/models/")] == ["dgm/models/uniform.py"]
     assert not [file for file in found if file.startswith(("dgm/tracking", "dgm/reporting"))]
+
+
+def test_a_stage_of_one_model_gets_a_fingerprint_of_that_model_only(tmp_path: Path) -> None:
+    write_fingerprints(["ppca", "uniform"], tmp_path)
+    for model, stages in STAGES_OF_ONE.items():
+        for stage in stages:
+            assert (tmp_path / "fingerprints" / model / f"{stage}.json").exists()
+            assert {"stages/ppca_ladder.py", "dgm/models/ppca.py"} <= set(fingerprint(stage, model))
+    assert not (tmp_path / "fingerprints" / "uniform" / "ppca_ladder.json").exists()

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from dgm.config import PROFILES, load_params
-from dgm.fingerprints import STAGES
+from dgm.fingerprints import STAGES, STAGES_OF_ONE
 from dgm.registry import MODELS
 from dgm.reporting.published import CATALOGUE
 from stages.cli import make_parser
@@ -62,6 +62,12 @@ def test_a_model_stage_tracks_its_own_block_and_fingerprint_only() -> None:
         assert f"fingerprints/${{item.model}}/{name}.json" in stage["deps"]
         own = ("models.${item.model}.${item.profile}.", "common.${item.profile}.")
         assert all(param.startswith(own) for param in stage["params"])
+
+
+def test_a_stage_of_one_model_tracks_its_fingerprint() -> None:
+    for model, names in STAGES_OF_ONE.items():
+        for name in names:
+            assert f"fingerprints/{model}/{name}.json" in pipeline()[name]["deps"]
 
 
 def test_commands_of_the_readme_are_commands() -> None:

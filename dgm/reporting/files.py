@@ -8,7 +8,8 @@ from pathlib import Path
 from dgm.reporting import tables
 from dgm.reporting.curves import long_form, read_curves
 from dgm.reporting.page import page_html
-from dgm.reporting.plots import ladder_png, training_curves_png
+from dgm.reporting.plots import ladder_png, ppca_ladder_png, training_curves_png
+from dgm.reporting.ppca_ladder import ladder_file, read_rungs
 from dgm.reporting.rows import bound_terms, paired_differences, result_rows
 from dgm.runs import RunFiles
 
@@ -21,19 +22,23 @@ def report_files(profile: str, current_keys: Mapping[str, str], root: Path = Pat
     """
     rows, curves = result_rows(profile, current_keys, root), read_curves(profile, root)
     differences = paired_differences(rows, profile, root)
-    terms = bound_terms(rows, profile, root)
+    terms, rungs = bound_terms(rows, profile, root), read_rungs(ladder_file(profile, root))
     sampled = [row.model for row in rows if RunFiles(profile, row.model, root).samples.exists()]
     texts = {
         "results.csv": tables.results_csv(rows),
         "paired_differences.csv": tables.differences_csv(differences),
         "bound_terms.csv": tables.bound_terms_csv(terms),
         "curves.csv": long_form(curves).to_csv(index=False, lineterminator="\n"),
-        "index.html": page_html(rows, differences, terms, profile, sampled),
+        "index.html": page_html(rows, differences, terms, rungs, profile, sampled),
         "cifar10_all.csv": tables.results_csv(tables.all_rows(rows)),
     }
     for name, table in tables.readable_tables(rows, profile).items():
         texts[f"{name}.md"] = tables.markdown(table)
         texts[f"{name}.tex"] = tables.latex(table)
     texts |= {f"{name}.csv": tables.lecture_csv(entries, rows) for name, entries in tables.LECTURE_TABLES.items()}
-    pictures = {"training_curves.png": training_curves_png(curves), "ladder.png": ladder_png(rows)}
+    pictures = {
+        "training_curves.png": training_curves_png(curves),
+        "ladder.png": ladder_png(rows),
+        "ppca_ladder.png": ppca_ladder_png(rungs),
+    }
     return {name: text.encode("utf-8") for name, text in texts.items()} | pictures

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dgm.reporting.ppca_ladder import SHOWN_COLUMNS, Rung, rungs_table
 from dgm.reporting.published import CATALOGUE, PIXELCNN_PP_TABLE, PIXELRNN_TABLE, PublishedRow
 from dgm.reporting.rows import BoundTerm, PairedDifference, ResultRow
 from dgm.reporting.tables import NUMERIC_COLUMNS, Table, all_rows, published_cell, readable_tables
@@ -29,6 +30,7 @@ SOURCE_COLUMNS = ("Row", "Published", "Where the figure is from", "Remark")
 
 
 NUMERIC = NUMERIC_COLUMNS | {
+    *SHOWN_COLUMNS,
     *("Bits", "One sample (elbo)", "Importance-weighted", "Gained", "Start, validation", "End, validation", "Learned"),
     *(
         "Seconds",
@@ -56,6 +58,7 @@ def page_html(
     rows: Sequence[ResultRow],
     differences: Sequence[PairedDifference],
     terms: Sequence[BoundTerm],
+    rungs: Sequence[Rung],
     profile: str,
     sampled: Sequence[str],
 ) -> str:
@@ -77,6 +80,7 @@ def page_html(
         terms=Table(TERM_COLUMNS, _term_cells(rows, terms)),
         bounds=Table(BOUND_COLUMNS, _bound_cells(rows, terms)),
         starts=Table(START_COLUMNS, _start_cells(rows)),
+        rungs=rungs_table(rungs),
         compression=Table(COMPRESSION_COLUMNS, _compression_cells(rows)),
         provenance=Table(PROVENANCE_COLUMNS, _provenance_cells(rows)),
         sources=Table(SOURCE_COLUMNS, _source_cells()),

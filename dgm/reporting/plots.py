@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dgm.reporting.curves import SPLITS
+from dgm.reporting.ppca_ladder import Rung
 from dgm.reporting.published import CATALOGUE
 from dgm.reporting.rows import LOWER_BOUND, ResultRow
 
@@ -157,6 +158,25 @@ def _ladder_legend() -> list[Line2D]:
             for family, colour in _FAMILY_COLOURS.items()
         ),
     ]
+
+
+def ppca_ladder_png(rungs: Sequence[Rung]) -> bytes:
+    """Bits per sub-pixel of PPCA against its number of components (log), with one standard error."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    if rungs:
+        bits, errors = (
+            [getattr(rung, f"test_{name}") for rung in rungs] for name in ("bits_per_subpixel", "standard_error")
+        )
+        axes.errorbar(
+            [rung.num_components for rung in rungs], bits, yerr=errors, fmt="o-", color="#1f77b4", markersize=5
+        )
+        axes.set_xscale("log")
+    else:
+        axes.text(0.5, 0.5, "not computed yet", ha="center", transform=axes.transAxes)
+    axes.set(xlabel="principal components", ylabel="bits per sub-pixel (bound)", title="PPCA on the test images")
+    axes.grid(True, color="#dddddd", linewidth=0.6)
+    return _png(figure)
 
 
 def _png(figure: Figure) -> bytes:

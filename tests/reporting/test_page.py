@@ -38,7 +38,7 @@ class Links(HTMLParser):
 def page(root: Path, *sampled: str) -> str:
     rows = result_rows("cpu", {}, root)
     terms = bound_terms(rows, "cpu", root)
-    return page_html(rows, paired_differences(rows, "cpu", root), terms, "cpu", sampled)
+    return page_html(rows, paired_differences(rows, "cpu", root), terms, [], "cpu", sampled)
 
 
 def links(html: str) -> Links:

@@ -23,6 +23,7 @@ FILES = {
     "paired_differences.csv",
     "training_curves.png",
     "ladder.png",
+    "ppca_ladder.png",
     *(f"cifar10_{table}.{kind}" for table in ("pixelrnn", "pixelcnn_pp", "all") for kind in ("md", "csv", "tex")),
 }
 

@@ -1,0 +1,71 @@
+"""PPCA over its number of components: the table that its stage writes, and how the report shows it. No torch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from dgm.reporting.tables import NUM_TEST_IMAGES, Table
+from dgm.runs import RunFiles, StageError, write_table
+
+SHOWN_COLUMNS = ("Components", "Parameters of PPCA", "Ours, test")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One line of ppca_ladder.csv: PPCA in closed form with `num_components`, on the test images.
+
+    The figure is dequantized, an upper bound on the bits; the error is one standard error of the mean over images.
+    """
+
+    num_components: int
+    parameters: int
+    test_bits_per_subpixel: float
+    test_standard_error: float
+    num_test_images: int
+
+
+COLUMNS = tuple(field.name for field in fields(Rung))
+
+
+def ladder_file(profile: str, root: Path = Path(".")) -> Path:
+    return RunFiles(profile, "ppca", root).report / "ppca_ladder.csv"
+
+
+def write_rungs(path: Path, rungs: Sequence[Rung]) -> None:
+    """A CSV file under COLUMNS; numbers read back bit-identical."""
+    write_table(path, COLUMNS, [astuple(rung) for rung in rungs])
+
+
+def read_rungs(path: Path) -> list[Rung]:
+    """The rungs in the file's order, none if it is absent. Raises: StageError naming a file that is no such table."""
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *lines = csv.reader(file)
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"its columns are {', '.join(header)}")
+        return [
+            Rung(int(q), int(parameters), float(bits), float(error), int(count))
+            for q, parameters, bits, error, count in lines
+        ]
+    except (ValueError, csv.Error) as error:
+        raise StageError(f"{path}: not a ladder of components ({error}); delete it and run `dvc repro`") from None
+
+
+def rungs_table(rungs: Sequence[Rung]) -> Table:
+    """The ladder, ready to read; the line under it says on how few images, if not all were scored."""
+    cells = [
+        [
+            f"{rung.num_components:,}",
+            f"{rung.parameters:,}",
+            f"≤ {rung.test_bits_per_subpixel:.3f} ± {rung.test_standard_error:.3f}",
+        ]
+        for rung in rungs
+    ]
+    counts = sorted({rung.num_test_images for rung in rungs} - {NUM_TEST_IMAGES})
+    lines = [f"Scored on only {count:,} of the {NUM_TEST_IMAGES:,} test images." for count in counts]
+    return Table(SHOWN_COLUMNS, cells, lines)
