@@ -28,6 +28,8 @@ MODELS: dict[str, str] = {
     "real_nvp": "dgm.models.real_nvp:RealNVP",
     "vae": "dgm.models.vae:VAE",
     "vae_iaf": "dgm.models.vae_iaf:VAEIAF",
+    "draw": "dgm.models.draw:DRAW",
+    "conv_draw": "dgm.models.conv_draw:ConvDRAW",
     "histogram_per_channel": "dgm.models.histogram_per_channel:HistogramPerChannel",
     "histogram_left": "dgm.models.histogram_left:HistogramLeft",
     "ppca": "dgm.models.ppca:PPCA",
@@ -44,6 +46,7 @@ MODELS: dict[str, str] = {
     "row_lstm": "dgm.models.row_lstm:RowLSTM",
     "diagonal_bilstm": "dgm.models.diagonal_bilstm:DiagonalBiLSTM",
     "ride": "dgm.models.ride:RIDE",
+    "deep_diffusion": "dgm.models.deep_diffusion:DeepDiffusion",
 }
 
 

@@ -1,0 +1,222 @@
+"""Convolutional DRAW: maps of latents in many steps, each drawn from a prior that knows the steps before.
+
+Source: Gregor et al. (2016), arXiv 1604.08772, section 2: convolutional LSTMs, posterior from the encoder's state,
+prior from the decoder's, canvas by sub-pixel convolution; for CIFAR-10, as far as its code and others' agree, 32 steps
+of 12 maps of latents on the 16 x 16 grid and 5 x 5 kernels.
+Differs: maps that read the image or the canvas are as many as sub-pixels of a place; the likelihood is a logistic
+integrated over each level's bin, its tails folded in, so that it sums to one. Where has_linear_start, latents live in
+the frame of the exact posterior of probabilistic PCA of patches: the steps share out its components, the largest
+first, the canvas is the linear reconstruction plus what the decoder writes, and training starts at its bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from dgm.config import Config
+from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise, sum_per_image
+from dgm.distributions.discretized_logistic import (
+    LOG_SCALE_OF_UNIT_VARIANCE,
+    discretized_logistic_log_prob,
+    sample_discretized_logistic,
+    unit_from_levels,
+)
+from dgm.distributions.kl_steps import kl_step_terms
+from dgm.model_api import GradientTrained, LatentVariableModel, Objective
+from dgm.nets.lstm_cells import ConvLSTMCell, LSTMState
+from dgm.nets.patch_pca import PatchPCA
+from dgm.types import Images, ImageSpec
+
+LOG_SCALE_RANGE = (-8.0, 3.0)  # of the likelihood, in units where the levels span [-1, 1]
+LOG_STD_RANGE = (-8.0, 3.0)  # of priors and posteriors
+
+
+class ConvDRAWConfig(Config):
+    """num_latents: maps of each step, on the grid of this stride. num_read_features: maps that read images.
+
+    correction_scale, num_start_images: of the linear start, what an output of 1 moves a mean by, in its standard
+    deviations, and the images that it is taken over; without it the mean colour is taken over as many.
+    """
+
+    num_steps: int = Field(ge=1)
+    num_hidden: int = Field(ge=1)
+    num_latents: int = Field(ge=1)
+    num_read_features: int = Field(ge=1)
+    stride: int = Field(ge=1)
+    kernel_size: int = Field(ge=1)
+    has_linear_start: bool
+    correction_scale: float = Field(gt=0)
+    num_start_images: int = Field(ge=2)
+
+
+class ConvDRAW(GradientTrained, LatentVariableModel):
+    """p(z) = prod_t p(z_t | z before t), q(z | x) = prod_t q(z_t | x, z before t), P(x | z) from the last canvas."""
+
+    config_type = ConvDRAWConfig
+    hot_method = "unroll"
+
+    def __init__(self, spec: ImageSpec, config: ConvDRAWConfig) -> None:
+        super().__init__(spec, config)
+        hidden, latents, stride = config.num_hidden, config.num_latents, config.stride
+        read, kernel = config.num_read_features, config.kernel_size
+        if spec.height % stride or spec.width % stride:
+            raise ValueError(f"stride {stride} does not divide {spec.height} x {spec.width}")
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel_size {kernel} is even: maps would shrink")
+        self.grid = (spec.height // stride, spec.width // stride)
+        self.read_image, self.read_canvas = (
+            nn.Conv2d(2 * spec.channels, read, 2 * stride + 1, stride, padding=stride) for _ in range(2)
+        )
+        self.encoder = ConvLSTMCell(read + hidden, hidden, kernel)
+        self.decoder = ConvLSTMCell(latents + read, hidden, kernel)
+        self.head_posterior, self.head_prior = (
+            nn.Conv2d(hidden, 2 * latents, kernel, padding=kernel // 2) for _ in range(2)
+        )
+        self.head_canvas = nn.Conv2d(hidden, 2 * spec.channels * stride**2, kernel, padding=kernel // 2)
+        self.first_canvas = nn.Parameter(torch.zeros(2 * spec.channels, 1, 1))
+        with torch.no_grad():
+            self.first_canvas[spec.channels :] = LOG_SCALE_OF_UNIT_VARIANCE
+        for head in (self.head_posterior, self.head_prior, self.head_canvas):
+            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+            if config.has_linear_start or head is not self.head_posterior:
+                nn.init.zeros_(head.weight)
+        self.linear: PatchPCA | None = None
+        if config.has_linear_start:
+            self.linear = PatchPCA(spec, stride, latents * config.num_steps)
+
+    @torch.no_grad()
+    def prepare(self, images: Images, generator: torch.Generator) -> None:
+        picked = torch.randperm(len(images), generator=generator, device=generator.device)
+        images = images[picked[: self.config.num_start_images].to(images.device)]
+        if self.linear is not None:
+            self.linear.fit(images)
+            return
+        colours = unit_from_levels(images, self.spec.levels, torch.float64).movedim(1, 0).flatten(1)
+        mean, log_scale = self.first_canvas.chunk(2)
+        mean.copy_(colours.mean(dim=1)[:, None, None])
+        log_scale.add_(colours.std(dim=1).clamp(min=1e-3).log()[:, None, None])
+
+    def _linear_mean(self, latents: list[Tensor]) -> Tensor | float:
+        """What the steps so far reconstruct, later ones taken as zero; 0 where there is no linear start."""
+        if self.linear is None:
+            return 0.0
+        absent = (self.config.num_steps - len(latents)) * self.config.num_latents
+        z = torch.cat(latents, dim=1) if latents else self.first_canvas.new_zeros(1, 0, *self.grid)
+        return self.linear.reconstruct(F.pad(z, (0, 0, 0, 0, 0, absent)))
+
+    def likelihood(self, canvas: Tensor, latents: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale of each sub-pixel's logistic after some steps. Shapes: (N, 2 C, H, W) -> (N, C, H, W)."""
+        mean, log_scale = canvas.chunk(2, dim=1)
+        if self.linear is not None:
+            noise_std = self.linear.noise_variance.sqrt()
+            mean = self._linear_mean(latents) + self.config.correction_scale * noise_std * mean
+            log_scale = log_scale + noise_std.log()
+        return mean, log_scale.clamp(*LOG_SCALE_RANGE)
+
+    def prior(self, decoder: LSTMState) -> DiagonalGaussian:
+        """p(z_t | z before t). Shapes: -> (N, latents, h, w)."""
+        mean, log_std = self.head_prior(decoder[0]).chunk(2, dim=1)
+        return DiagonalGaussian.from_network(mean, log_std.clamp(*LOG_STD_RANGE))
+
+    def posterior(self, encoder: LSTMState, frame: DiagonalGaussian | None) -> DiagonalGaussian:
+        """q(z_t | x, z before t), in the frame of the linear start if there is one. Shapes: -> (N, latents, h, w)."""
+        mean, log_std = self.head_posterior(encoder[0]).chunk(2, dim=1)
+        found = DiagonalGaussian.from_network(mean, log_std.clamp(*LOG_STD_RANGE))
+        if frame is None:
+            return found
+        mean = frame.mean + self.config.correction_scale * frame.log_std.exp() * found.mean
+        return DiagonalGaussian(mean, frame.log_std + found.log_std)
+
+    def frames(self, x: Tensor) -> list[DiagonalGaussian | None]:
+        """The linear posterior of the latents of each step; None where there is no linear start."""
+        count = self.config.num_steps
+        if self.linear is None:
+            return [None] * count
+        whole = self.linear.posterior(self.linear.coefficients(x))
+        parts = zip(whole.mean.chunk(count, dim=1), whole.log_std.chunk(count, dim=1), strict=True)
+        return [DiagonalGaussian(mean, log_std) for mean, log_std in parts]
+
+    def start(self, num_images: int) -> tuple[Tensor, LSTMState, LSTMState]:
+        """The first canvas, (N, 2 C, H, W), and the first states of encoder and decoder."""
+        canvas = self.first_canvas.expand(num_images, -1, self.spec.height, self.spec.width)
+        return (
+            canvas,
+            self.encoder.first_state(num_images, *self.grid),
+            self.decoder.first_state(num_images, *self.grid),
+        )
+
+    def paint(
+        self, z: Tensor, canvas: Tensor, seen: tuple[Tensor, Tensor], decoder: LSTMState
+    ) -> tuple[Tensor, LSTMState]:
+        """The next canvas and the decoder's next state; `seen` is the likelihood that the canvas stands for."""
+        decoder = self.decoder([z, self.read_canvas(torch.cat(seen, dim=1))], decoder)
+        return canvas + F.pixel_shuffle(self.head_canvas(decoder[0]), self.config.stride), decoder
+
+    def unroll(self, images: Images, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log P(x | z) (N,), KL(q || p) and log p(z) - log q(z | x) of each step (N, steps); nats in float64.
+
+        Shapes: noise (steps, N, latents, h, w), standard normal.
+        """
+        x = unit_from_levels(images, self.spec.levels, self.first_canvas.dtype)
+        canvas, encoder, decoder = self.start(len(images))
+        latents: list[Tensor] = []
+        seen = self.likelihood(canvas, latents)
+        kl, log_ratio = [], []
+        for unit, frame in zip(noise.unbind(), self.frames(x), strict=True):
+            evidence = self.read_image(torch.cat([x, x - seen[0]], dim=1))
+            encoder = self.encoder([evidence, decoder[0]], encoder)
+            prior, posterior = self.prior(decoder), self.posterior(encoder, frame)
+            z = posterior.mean + posterior.log_std.exp() * unit
+            latents.append(z)
+            kl.append(sum_per_image(posterior.kl(prior)))
+            log_ratio.append(sum_per_image(prior.log_density(z) - posterior.log_density(z)))
+            canvas, decoder = self.paint(z, canvas, seen, decoder)
+            seen = self.likelihood(canvas, latents)
+        log_prob = discretized_logistic_log_prob(images, *seen, self.spec.levels)
+        return sum_per_image(log_prob), torch.stack(kl, dim=1), torch.stack(log_ratio, dim=1)
+
+    def generate(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale, (N, C, H, W), that the decoder makes of the priors' noise (steps, N, latents, h, w)."""
+        canvas, _, decoder = self.start(noise.shape[1])
+        latents: list[Tensor] = []
+        seen = self.likelihood(canvas, latents)
+        for unit in noise.unbind():
+            prior = self.prior(decoder)
+            latents.append(prior.mean + prior.log_std.exp() * unit)
+            canvas, decoder = self.paint(latents[-1], canvas, seen, decoder)
+            seen = self.likelihood(canvas, latents)
+        return seen
+
+    def noise(self, num_images: int, generator: torch.Generator) -> Tensor:
+        """Standard normal draws. Shapes: -> (steps, N, latents, h, w)."""
+        shape = (self.config.num_steps, num_images, self.config.num_latents, *self.grid)
+        return standard_noise(shape, generator, self.first_canvas)
+
+    def bound_terms(self, images: Images, generator: torch.Generator) -> Mapping[str, Tensor]:
+        reconstruction, kl, _ = self.unroll(images, self.noise(len(images), generator))
+        return {"reconstruction": reconstruction, **kl_step_terms(kl)}
+
+    def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
+        reconstruction, kl, _ = self.unroll(images, self.noise(len(images), generator))
+        nats = reconstruction - kl.sum(dim=1)
+        return Objective(loss=-nats, nats=nats.detach())
+
+    def log_weights(self, images: Images, generator: torch.Generator) -> Tensor:
+        reconstruction, _, log_ratio = self.unroll(images, self.noise(len(images), generator))
+        return reconstruction + log_ratio.sum(dim=1)
+
+    @torch.no_grad()
+    def sample(self, num_images: int, generator: torch.Generator, temperature: float = 1.0) -> Images:
+        mean, log_scale = self.generate(temperature * self.noise(num_images, generator))
+        levels = sample_discretized_logistic(mean, log_scale, self.spec.levels, generator, temperature)
+        return levels.to(torch.uint8)
+
+    def num_parameters(self) -> int:
+        """Those of the networks and, if there are any, of the principal components."""
+        fitted = 0 if self.linear is None else sum(buffer.numel() for buffer in self.linear.buffers())
+        return super().num_parameters() + fitted

@@ -1,0 +1,217 @@
+"""DRAW: published size, bounds against quadrature over the latents, a linear start, windows that the decoder moves."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dgm.distributions.discretized_logistic import discretized_logistic_log_pmf
+from dgm.models.draw import DRAW, DRAWConfig
+from dgm.seeds import generator_for
+from dgm.types import CIFAR10, ImageSpec
+from tests.tiny import SMALL, all_images, random_images, tiny_model
+
+TOY = ImageSpec(1, 1, 2, levels=4)
+
+
+def config_with(**changes: Any) -> DRAWConfig:
+    values: dict[str, Any] = {
+        "num_steps": 2,
+        "num_hidden": 6,
+        "num_latents": 1,
+        "read_size": 2,
+        "write_size": 2,
+        "has_subpixel_scale": True,
+        "has_linear_start": False,
+        "correction_scale": 2.0,
+        "num_start_images": 50,
+    }
+    return DRAWConfig.model_validate(values | changes)
+
+
+def tiny_draw() -> DRAW:
+    model = tiny_model("draw", SMALL)
+    assert isinstance(model, DRAW)
+    return model
+
+
+def toy_model() -> DRAW:
+    """Two latents in all, random weights."""
+    torch.manual_seed(1)
+    model = DRAW(TOY, config_with()).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.4 * torch.randn_like(parameter))
+        model.log_scale.fill_(-0.5)
+        model.first_canvas.mul_(0.3)
+        model.head_write.bias[-1] = -1.0
+        model.head_posterior.weight.mul_(0.5)
+        model.head_posterior.bias.fill_(-0.1)
+    return model
+
+
+def exact_log_prob(model: DRAW) -> Tensor:
+    """log P of all 16 images by quadrature over the two latents. Shapes: -> (16,)."""
+    axis = torch.linspace(-7, 7, 141, dtype=torch.float64)
+    z = torch.cartesian_prod(axis, axis)
+    log_prior = -0.5 * (z**2).sum(dim=1) - math.log(2 * math.pi) + 2 * math.log(0.1)
+    with torch.no_grad():
+        mean, log_scale = model.generate(z.T.unsqueeze(-1))
+        log_pmf = discretized_logistic_log_pmf(mean, log_scale, TOY.levels)[:, 0, 0]
+    first, second = all_images(TOY).long().flatten(1).T
+    return torch.logsumexp(log_prior[:, None] + log_pmf[:, 0, first] + log_pmf[:, 1, second], dim=0)
+
+
+def test_bound_is_below_the_exact_likelihood_and_the_weights_average_to_it() -> None:
+    model, images = toy_model(), all_images(TOY)
+    exact = exact_log_prob(model)
+    assert float(exact.exp().sum()) == pytest.approx(1.0, abs=1e-6)
+    many = images.repeat(3000, 1, 1, 1)
+    with torch.no_grad():
+        elbo = model.log_likelihood(many, generator_for(0)).nats.view(3000, 16)
+        weights = model.log_weights(many, generator_for(0)).view(3000, 16)
+    error = (elbo - weights).std(dim=0) / 3000**0.5
+    assert bool(((elbo - weights).mean(dim=0).abs() < 5 * error).all())  # closed-form KL against log q - log p
+    assert bool((elbo.mean(dim=0) < exact).all())
+    bounds = [(weights.view(-1, k, 16).logsumexp(dim=1) - math.log(k)).mean(dim=0) for k in (1, 5, 50)]
+    assert bool((bounds[0] < bounds[1]).all())
+    assert bool((bounds[1] < bounds[2]).all())
+    assert bool((bounds[2] < exact + 0.02).all())
+    ratios = (weights - exact).exp()  # their mean is 1, whatever the posterior
+    error = ratios.std(dim=0) / 3000**0.5
+    assert bool(((ratios.mean(dim=0) - 1).abs() < 5 * error).all())
+    assert float(error.max()) < 0.1
+
+
+def test_published_size() -> None:
+    changes = {"num_steps": 64, "num_hidden": 400, "num_latents": 200, "read_size": 5, "write_size": 5}
+    glimpse = 3 * 5 * 5
+    encoder = 4 * 400 * (2 * glimpse + 400 + 400 + 1)  # reads image and error, the decoder's state and its own
+    decoder = 4 * 400 * (200 + 400 + 1)
+    heads = (400 + 1) * (2 * 200 + glimpse + 2 * 5)  # posterior, patch, windows of reading and writing
+    assert encoder + decoder + heads == 2_677_685
+    first_states, first_canvas, log_scale = 4 * 400, 3072, 3
+    plain = DRAW(CIFAR10, config_with(has_subpixel_scale=False, **changes))
+    assert plain.num_parameters() == 2_677_685 + first_states + first_canvas + log_scale
+    scaled = DRAW(CIFAR10, config_with(**changes))
+    assert scaled.num_parameters() == plain.num_parameters() + 401 * glimpse + 3072
+
+
+def test_posterior_equal_to_the_prior_costs_nothing() -> None:
+    model = DRAW(SMALL, config_with(num_latents=5)).double()
+    images = random_images(SMALL, 4)
+    model.prepare(images, generator_for(0))
+    with torch.no_grad():
+        for parameter in model.head_posterior.parameters():
+            parameter.zero_()
+        result = model.log_likelihood(images, generator_for(1))
+        for term in ("kl_step_01", "kl_step_02"):
+            assert torch.equal(result.terms[term].abs(), torch.zeros(4, dtype=torch.float64))
+        assert torch.allclose(model.log_weights(images, generator_for(1)), result.nats, rtol=1e-12)
+        model.head_posterior.bias.fill_(0.3)  # mean and log-deviation of every latent
+        result = model.log_likelihood(images, generator_for(1))
+    by_hand = 0.5 * (0.3**2 + math.exp(0.6) - 1 - 0.6)
+    assert torch.allclose(result.terms["kl_step_01"], torch.tensor(-5 * by_hand, dtype=torch.float64))
+
+
+def test_terms_sum_to_the_bound() -> None:
+    model, images = tiny_draw(), random_images(SMALL, 5)
+    with torch.no_grad():
+        result = model.log_likelihood(images, generator_for(0))
+        objective = model.objective(images, generator_for(0), 0.5)
+    assert list(result.terms) == ["reconstruction", *(f"kl_step_{step:02d}" for step in range(1, 5))]
+    assert all(bool((term < 0).all()) for term in result.terms.values())
+    assert torch.allclose(result.nats, objective.nats, rtol=1e-12)
+    assert torch.allclose(objective.loss, -objective.nats)
+
+
+def test_training_starts_at_the_bound_of_probabilistic_pca_of_patches() -> None:
+    spec = ImageSpec(2, 8, 8, levels=256)
+    generator = generator_for(0)
+    mixing = torch.randn(32, 32, generator=generator, dtype=torch.float64) * torch.linspace(9, 3, 32).double()
+    patches = 128 + torch.randn(300, 4, 32, generator=generator, dtype=torch.float64) @ mixing.T
+    x = torch.nn.functional.pixel_shuffle(patches.view(300, 2, 2, 32).movedim(-1, 1), 4)
+    images = x.round().clamp(0, 255).to(torch.uint8)
+    changes = {"num_steps": 4, "num_latents": 31, "read_size": 4, "write_size": 4, "num_start_images": 300}
+    model = DRAW(spec, config_with(has_linear_start=True, **changes)).double()
+    model.prepare(images, generator)
+    rows = torch.nn.functional.pixel_unshuffle(images.double(), 4).movedim(1, -1).reshape(-1, 32)
+    covariance = torch.cov(rows.T, correction=0) + torch.eye(32, dtype=torch.float64) / 12
+    gaussian_nats_per_patch = -0.5 * float(torch.linalg.slogdet(2 * math.pi * math.e * covariance)[1])
+    with torch.no_grad():
+        elbo = model.log_likelihood(images, generator).nats
+    assert float(elbo.mean()) / 128 == pytest.approx(gaussian_nats_per_patch / 32, abs=0.08)
+
+
+def test_first_canvas_is_the_mean_image_and_the_first_scale_that_of_the_data() -> None:
+    images = random_images(SMALL, 300)
+    model = DRAW(SMALL, config_with(num_start_images=300)).double()
+    model.prepare(images, generator_for(0))
+    x = 2 * images.double() / 3 - 1
+    assert torch.allclose(model.first_canvas[:3], x.mean(dim=0))
+    mean, log_scale = model.likelihood(model.first_canvas.unsqueeze(0))
+    assert torch.allclose(log_scale.exp().mean() * math.pi / 3**0.5, (x - mean).std(), rtol=0.01)
+
+
+def test_the_decoder_moves_both_windows_and_the_error_is_read_through_one() -> None:
+    model = tiny_draw()
+    h = torch.randn(2, 7, generator=generator_for(0), dtype=torch.float64)
+    for is_write in (False, True):
+        window = model.window(1, h, is_write)
+        assert not torch.allclose(window.columns[0], window.columns[1])
+    x = torch.randn(2, 3, 8, 8, generator=generator_for(1), dtype=torch.float64)
+    canvas = model.first_canvas.expand(2, -1, -1, -1)
+    states = model.encoder.first_state(2), model.decoder.first_state(2)
+    with torch.no_grad():
+        before, _ = model.encode(1, x, canvas, *states)
+        moved, _ = model.encode(1, x, canvas + 0.1, *states)
+    assert not torch.allclose(before.mean, moved.mean)
+
+
+@pytest.mark.parametrize("has_linear_start", [False, True])
+def test_every_parameter_gets_a_gradient_and_samples_score_finite(has_linear_start: bool) -> None:
+    torch.manual_seed(0)
+    changes = {"num_steps": 4, "read_size": 4, "write_size": 4 if has_linear_start else 3, "num_latents": 5}
+    scale = {"has_linear_start": has_linear_start, "has_subpixel_scale": not has_linear_start}
+    model = DRAW(SMALL, config_with(**changes, **scale)).double()
+    model.prepare(random_images(SMALL, 50), generator_for(0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.objective(random_images(SMALL, 3), generator_for(1), 0.0).loss.mean().backward()
+    assert not [name for name, one in model.named_parameters() if one.grad is None or not one.grad.any()]
+    images = model.sample(3, generator_for(2))
+    assert torch.equal(images, model.sample(3, generator_for(2)))
+    with torch.no_grad():
+        assert bool(model.log_likelihood(images, generator_for(3)).nats.isfinite().all())
+
+
+def test_samples_follow_the_model() -> None:
+    model = toy_model()
+    images = model.sample(20000, generator_for(0)).long().flatten(1)
+    counts = torch.bincount(images[:, 0] * 4 + images[:, 1], minlength=16).double()
+    expected = 20000 * exact_log_prob(model).exp()
+    assert bool(((counts - expected).abs() < 5 * expected.sqrt() + 3).all())
+
+
+def test_autocast_changes_little_and_stays_finite() -> None:
+    torch.manual_seed(0)
+    changes = {"num_steps": 4, "read_size": 4, "write_size": 4, "num_latents": 20}
+    model = DRAW(SMALL, config_with(has_linear_start=True, **changes))
+    model.prepare(random_images(SMALL, 50), generator_for(0))
+    images = random_images(SMALL, 4)
+    full = model.log_likelihood(images, generator_for(0)).nats
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model.log_likelihood(images, generator_for(0)).nats
+    assert torch.allclose(full, half, rtol=0.02)
+
+
+def test_a_linear_start_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="takes 16 steps and write_size 2"):
+        DRAW(SMALL, config_with(has_linear_start=True))
+    with pytest.raises(ValueError, match="windows of 3 x 3 do not tile 8 x 8"):
+        DRAW(SMALL, config_with(has_linear_start=True, read_size=3))
