@@ -2,8 +2,8 @@
 
 OMP_WAIT_POLICY: threads that wait by spinning take the cores from those that work, wherever a core is shared (a virtual
 machine, two runs at once): training the small models on two threads was 4.4 times slower so.
-THP_MEM_ALLOC_ENABLE: large tensors on huge pages. Logits of 256 levels are arrays of tens of megabytes, which the system
-otherwise hands out page by page: scoring a PixelCNN took twice the time so. Neither changes a number.
+THP_MEM_ALLOC_ENABLE: large tensors on huge pages. Logits of 256 levels are arrays of tens of megabytes, and the system
+otherwise hands them out page by page: scoring a PixelCNN took twice the time so. Neither changes a number.
 """
 
 import os

@@ -27,6 +27,7 @@ from dgm.nets.pixel_rnn import (
     state_weight,
     update_cell,
 )
+from dgm.nets.softmax_head import SoftmaxHead
 from dgm.types import ImageSpec
 
 
@@ -78,7 +79,8 @@ class DiagonalBiLSTM(PixelRNN):
 
     def __init__(self, spec: ImageSpec, config: DiagonalBiLSTMConfig) -> None:
         super().__init__(spec, config)
-        self.build(DiagonalBiLSTMLayer, config.num_hidden, config.num_layers, config.num_head_features)
+        stream = self.build(DiagonalBiLSTMLayer, config.num_hidden, config.num_layers)
+        self.readout = SoftmaxHead(stream, config.num_head_features, spec)
 
     @torch.no_grad()
     def conditionals(self, num_images: int) -> Conditionals:

@@ -13,12 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config import Config
-from dgm.distributions import categorical
 from dgm.model_api import Conditionals, TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
 from dgm.nets.raster import RasterConditionals
-from dgm.nets.softmax_head import CachedSoftmaxHead, SoftmaxHead
+from dgm.nets.softmax_head import SoftmaxHead
 from dgm.types import Images, ImageSpec
 
 STEM_KERNEL = 7
@@ -84,24 +83,20 @@ class GatedPixelCNN(TrainedAutoregressiveModel):
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
         return values.to(self.readout.first.bias.dtype) * (2 / (self.spec.levels - 1)) - 1
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, images: Images) -> Tensor:
         """Sum of the skips. Shapes: (N, C, H, W) -> (N, p, H, W)."""
-        vertical = horizontal = x
+        vertical = horizontal = self.scaled(images).contiguous(memory_format=torch.channels_last)
         skips: list[Tensor] = []
         for layer in self.layers:
             vertical, horizontal = layer(vertical, horizontal)
             skips.append(layer.skip(horizontal))  # type: ignore[operator]
         return torch.stack(skips).sum(0)
 
-    def logits(self, images: Images) -> Tensor:
-        """Shapes: (N, C, H, W) -> (N, H, W, C, levels)."""
-        return self.readout(self.features(self.scaled(images).contiguous(memory_format=torch.channels_last)))
-
     def log_prob(self, images: Images) -> Tensor:
-        return categorical.log_prob(self.logits(images), images.permute(0, 2, 3, 1))
+        return self.readout.log_prob(self.features(images), images)
 
     def log_pmf(self, images: Images) -> Tensor:
-        return categorical.log_pmf(self.logits(images)).permute(0, 3, 1, 2, 4)
+        return self.readout.log_pmf(self.features(images))
 
     def conditionals(self, num_images: int) -> Conditionals:
         return CachedGatedPixelCNN(self, num_images)
@@ -153,7 +148,7 @@ class CachedGatedPixelCNN(RasterConditionals):
     def __init__(self, model: GatedPixelCNN, num_images: int) -> None:
         self.model, spec = model, model.spec
         self.layers = [CachedGatedLayer(layer, num_images, spec) for layer in model.layers]  # type: ignore[arg-type]
-        self.readout = CachedSoftmaxHead(model.readout, num_images)
+        self.readout = model.readout.cached(num_images)
         self.row = model.readout.first.bias.new_zeros(num_images, spec.channels, 1, spec.width)
         self.is_first_row = True
         self.begin(spec)
@@ -178,4 +173,4 @@ class CachedGatedPixelCNN(RasterConditionals):
             layer.horizontal.slot(column, channel).copy_(horizontal)
             horizontal = horizontal + layer.step(column, channel)
             skips += layer.step_skip(horizontal, channel)
-        return categorical.log_pmf(self.readout.step(skips, channel))
+        return self.readout.log_pmf(skips, channel)

@@ -12,12 +12,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config import Config
-from dgm.distributions import categorical
 from dgm.model_api import Conditionals, TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
 from dgm.nets.raster import RasterConditionals
-from dgm.nets.softmax_head import CachedSoftmaxHead, SoftmaxHead
+from dgm.nets.softmax_head import SoftmaxHead
 from dgm.types import Images, ImageSpec
 
 
@@ -65,19 +64,19 @@ class PixelCNN(TrainedAutoregressiveModel):
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
         return values.to(self.stem.weight.dtype) * (2 / (self.spec.levels - 1)) - 1
 
-    def logits(self, images: Images) -> Tensor:
-        """Shapes: (N, C, H, W) -> (N, H, W, C, levels)."""
+    def features(self, images: Images) -> Tensor:
+        """What the head reads. Shapes: (N, C, H, W) -> (N, 2 * num_features, H, W)."""
         x = self.scaled(images).contiguous(memory_format=torch.channels_last)
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        return self.readout(x)
+        return x
 
     def log_prob(self, images: Images) -> Tensor:
-        return categorical.log_prob(self.logits(images), images.permute(0, 2, 3, 1))
+        return self.readout.log_prob(self.features(images), images)
 
     def log_pmf(self, images: Images) -> Tensor:
-        return categorical.log_pmf(self.logits(images)).permute(0, 3, 1, 2, 4)
+        return self.readout.log_pmf(self.features(images))
 
     def conditionals(self, num_images: int) -> Conditionals:
         return CachedPixelCNN(self, num_images)
@@ -110,7 +109,7 @@ class CachedPixelCNN(RasterConditionals):
         outer = feature_degrees(2 * model.config.num_features, spec)
         self.stem = CachedConv(model.stem, input_degrees(spec), outer, num_images, spec)
         self.blocks = [CachedBlock(block, num_images, spec) for block in model.blocks]  # type: ignore[arg-type]
-        self.readout = CachedSoftmaxHead(model.readout, num_images)
+        self.readout = model.readout.cached(num_images)
         self.begin(spec)
 
     def accept(self, values: Tensor, column: int, channel: int) -> None:
@@ -125,4 +124,4 @@ class CachedPixelCNN(RasterConditionals):
         x = self.stem.step(column, channel)
         for block in self.blocks:
             x = block.step(x, column, channel)
-        return categorical.log_pmf(self.readout.step(x, channel))
+        return self.readout.log_pmf(x, channel)

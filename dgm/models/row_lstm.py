@@ -15,6 +15,7 @@ from dgm.model_api import Conditionals
 from dgm.nets.cached_conv import CachedConv, CachedPointwise, degree_slices
 from dgm.nets.lstm_scan import row_pattern, scan
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees
+from dgm.nets.mixture_head import MixtureHead
 from dgm.nets.pixel_rnn import (
     NUM_GATES,
     CachedPixelRNN,
@@ -26,15 +27,21 @@ from dgm.nets.pixel_rnn import (
     state_weight,
     update_cell,
 )
+from dgm.nets.softmax_head import SoftmaxHead
 from dgm.types import ImageSpec
 
 
 class RowLSTMConfig(Config):
-    """num_hidden: h of the paper; the residual stream has 2h. Published: 128, 12 layers, head of 1024."""
+    """num_hidden: h of the paper; the residual stream has 2h. Published: 128, 12 layers, head of 1024.
+
+    num_mixtures: components of each sub-pixel's mixture of discretized logistics, in place of the softmax; 0 is the
+    published softmax. The paper asks which is better (section 5.3); `dvc exp run` answers it here, see the README.
+    """
 
     num_hidden: int = Field(gt=0)
     num_layers: int = Field(gt=0)
     num_head_features: int = Field(gt=0)
+    num_mixtures: int = Field(ge=0)
 
 
 class RowLSTMLayer(nn.Module):
@@ -69,7 +76,11 @@ class RowLSTM(PixelRNN):
 
     def __init__(self, spec: ImageSpec, config: RowLSTMConfig) -> None:
         super().__init__(spec, config)
-        self.build(RowLSTMLayer, config.num_hidden, config.num_layers, config.num_head_features)
+        stream = self.build(RowLSTMLayer, config.num_hidden, config.num_layers)
+        if config.num_mixtures:
+            self.readout = MixtureHead(stream, config.num_head_features, spec, config.num_mixtures)
+        else:
+            self.readout = SoftmaxHead(stream, config.num_head_features, spec)
 
     @torch.no_grad()
     def conditionals(self, num_images: int) -> Conditionals:

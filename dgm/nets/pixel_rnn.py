@@ -1,4 +1,4 @@
-"""What the two PixelRNNs share: stem, residual LSTM layers, softmax head, and the sub-pixel by sub-pixel form.
+"""What the two PixelRNNs share: stem, residual LSTM layers, and the sub-pixel by sub-pixel form.
 
 Source: van den Oord, Kalchbrenner & Kavukcuoglu (2016), arXiv 1601.06759, sections 3.1 to 3.4 and table 1.
 Differs: optimisation (the paper: RMSProp), and the bias of the forget gates starts at one, so that what an earlier
@@ -14,11 +14,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from dgm.distributions import categorical
-from dgm.model_api import Conditionals, TrainedAutoregressiveModel
+from dgm.model_api import TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
-from dgm.nets.softmax_head import CachedSoftmaxHead, SoftmaxHead
+from dgm.nets.pixel_head import PixelHead
+from dgm.nets.raster import RasterConditionals
 from dgm.types import Images, ImageSpec
 
 NUM_GATES = 4  # input, output, forget, candidate: the order that dgm.nets.lstm_scan asks for
@@ -38,38 +38,38 @@ class CachedLayer(Protocol):
 
 
 class PixelRNN(TrainedAutoregressiveModel):
-    """7x7 convolution with mask A, residual LSTM layers of 2h features, softmax head."""
+    """7x7 convolution with mask A, residual LSTM layers of 2h features, a head."""
 
     stem: MaskedConv2d
     layers: nn.ModuleList
-    readout: SoftmaxHead
+    readout: PixelHead
 
-    def build(self, layer: Callable[[ImageSpec, int], nn.Module], num_hidden: int, num_layers: int, head: int) -> None:
-        """Makes the parts. h = `num_hidden`; `head` is the width of the head."""
+    def build(self, layer: Callable[[ImageSpec, int], nn.Module], num_hidden: int, num_layers: int) -> Tensor:
+        """Makes stem and layers of h = `num_hidden`; the degrees of the features that the head will read."""
         stream = feature_degrees(2 * num_hidden, self.spec)
         self.stem = MaskedConv2d(input_degrees(self.spec), stream, (7, 7), "A")
         self.layers = nn.ModuleList(layer(self.spec, num_hidden) for _ in range(num_layers))
-        self.readout = SoftmaxHead(stream, head, self.spec)
+        return stream
 
     def scaled(self, values: Tensor) -> Tensor:
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
         return values.to(self.stem.weight.dtype) * (2 / (self.spec.levels - 1)) - 1
 
-    def logits(self, images: Images) -> Tensor:
-        """Shapes: (N, C, H, W) -> (N, H, W, C, levels)."""
+    def features(self, images: Images) -> Tensor:
+        """What the head reads. Shapes: (N, C, H, W) -> (N, 2h, H, W)."""
         x = self.stem(self.scaled(images))
         for layer in self.layers:
             x = layer(x)
-        return self.readout(x)
+        return x
 
     def log_prob(self, images: Images) -> Tensor:
-        return categorical.log_prob(self.logits(images), images.permute(0, 2, 3, 1))
+        return self.readout.log_prob(self.features(images), images)
 
     def log_pmf(self, images: Images) -> Tensor:
-        return categorical.log_pmf(self.logits(images)).permute(0, 3, 1, 2, 4)
+        return self.readout.log_pmf(self.features(images))
 
 
-class CachedPixelRNN(Conditionals):
+class CachedPixelRNN(RasterConditionals):
     """Each activation computed once: a sub-pixel costs the features of its own degree at its own pixel."""
 
     @torch.no_grad()
@@ -77,35 +77,22 @@ class CachedPixelRNN(Conditionals):
         self.model, self.layers = model, layers
         stream = feature_degrees(len(model.stem.bias), model.spec)
         self.stem = CachedConv(model.stem, input_degrees(model.spec), stream, num_images, model.spec)
-        self.head = CachedSoftmaxHead(model.readout, num_images)
-        self.column = self.degree = 0
-        self._start_row()
-        self.next_log_pmf = self._advance()
+        self.readout = model.readout.cached(num_images)
+        self.begin(model.spec)
 
-    def log_pmf(self) -> Tensor:
-        return self.next_log_pmf
+    def accept(self, values: Tensor, column: int, channel: int) -> None:
+        self.stem.slot(column, channel)[:, 0] = self.model.scaled(values)
 
-    @torch.no_grad()
-    def push(self, values: Tensor) -> None:
-        self.stem.slot(self.column, self.degree)[:, 0] = self.model.scaled(values)
-        self.degree += 1
-        if self.degree == self.model.spec.channels:
-            self.column, self.degree = self.column + 1, 0
-        if self.column == self.model.spec.width:
-            self.column = 0
-            self._start_row()
-        self.next_log_pmf = self._advance()
-
-    def _start_row(self) -> None:
+    def start_row(self) -> None:
         self.stem.start_row()
         for layer in self.layers:
             layer.start_row()
 
-    def _advance(self) -> Tensor:
-        x = self.stem.step(self.column, self.degree)
+    def advance(self, column: int, channel: int) -> Tensor:
+        x = self.stem.step(column, channel)
         for layer in self.layers:
-            x = layer.step(x, self.column, self.degree)
-        return categorical.log_pmf(self.head.step(x, self.degree))
+            x = layer.step(x, column, channel)
+        return self.readout.log_pmf(x, channel)
 
 
 def state_weight(num_cells: int, num_hidden: int) -> nn.Parameter:

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgm.nets.cached_conv import CachedPointwise
+from dgm.distributions import categorical
 from dgm.nets.level_logits import cosine_basis
-from dgm.nets.masked_conv import MaskedConv2d, degree_mask, feature_degrees, input_degrees, logit_degrees
-from dgm.types import ImageSpec
+from dgm.nets.masked_conv import degree_mask, input_degrees, logit_degrees
+from dgm.nets.pixel_head import CachedPixelHead, PixelHead
+from dgm.types import Images, ImageSpec
 
 
 class CosineLogits(nn.Module):
@@ -43,43 +44,33 @@ class CosineLogits(nn.Module):
         return logits.unflatten(-1, self.bias_coefficients.shape)
 
 
-class SoftmaxHead(nn.Module):
-    """Two times (ReLU, 1x1 convolution with mask B), then the logits.
-
-    Only the logits are called `head...`: the hidden layers learn like the rest of the network (see
-    dgm.engine.optimizers), so a model names this module `readout`.
-    Shapes: features (N, I, H, W) -> (N, H, W, C, levels).
-    Source: van den Oord et al. (2016), arXiv 1601.06759, table 1; 1024 features each for CIFAR-10.
-    """
+class SoftmaxHead(PixelHead):
+    """Hidden layers, then the logits of every level. 1024 hidden features are published for CIFAR-10."""
 
     def __init__(self, in_degrees: Tensor, num_features: int, spec: ImageSpec) -> None:
-        super().__init__()
-        self.in_degrees, self.spec = in_degrees, spec
-        self.degrees = feature_degrees(num_features, spec)
-        self.first = MaskedConv2d(in_degrees, self.degrees, (1, 1), "B")
-        self.second = MaskedConv2d(self.degrees, self.degrees, (1, 1), "B")
+        super().__init__(in_degrees, num_features, spec)
         self.head_logits = CosineLogits(self.degrees, spec)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.head_logits(self.second(F.relu(self.first(F.relu(features)))))
+    def logits(self, features: Tensor) -> Tensor:
+        """Shapes: (N, I, H, W) -> (N, H, W, C, levels)."""
+        return self.head_logits(self.hidden(features))
+
+    def log_prob(self, features: Tensor, images: Images) -> Tensor:
+        return categorical.log_prob(self.logits(features), images.permute(0, 2, 3, 1))
+
+    def log_pmf(self, features: Tensor) -> Tensor:
+        return categorical.log_pmf(self.logits(features)).permute(0, 3, 1, 2, 4)
+
+    def cached(self, num_images: int) -> CachedSoftmaxHead:
+        return CachedSoftmaxHead(self, num_images)
 
 
-class CachedSoftmaxHead:
-    """Incremental form of a SoftmaxHead. Shapes: features (N, inputs of the degree) -> logits (N, levels)."""
+class CachedSoftmaxHead(CachedPixelHead):
+    """Incremental form of a SoftmaxHead."""
 
     def __init__(self, head: SoftmaxHead, num_images: int) -> None:
-        def cached(layer: MaskedConv2d, in_degrees: Tensor) -> CachedPointwise:
-            weight = layer.masked_weight()[:, :, 0, 0]
-            return CachedPointwise(weight, layer.bias, in_degrees, head.degrees, num_images, head.spec)
-
-        self.first, self.second = cached(head.first, head.in_degrees), cached(head.second, head.degrees)
         weight, bias = head.head_logits.masked_weight(), head.head_logits.bias()
-        degrees = logit_degrees(head.spec)
-        self.logits = CachedPointwise(weight, bias, head.degrees, degrees, num_images, head.spec)
+        super().__init__(head, weight, bias, logit_degrees(head.spec), num_images)
 
-    def step(self, features: Tensor, degree: int) -> Tensor:
-        """The logits of the sub-pixel whose features these are; degrees come in order at each pixel."""
-        torch.clamp_min(features, 0, out=self.first.slots[degree])
-        torch.clamp_min(self.first.step(degree), 0, out=self.second.slots[degree])
-        self.logits.slots[degree].copy_(self.second.step(degree))
-        return self.logits.step(degree)
+    def log_pmf(self, features: Tensor, degree: int) -> Tensor:
+        return categorical.log_pmf(self.outputs(features, degree))

@@ -59,7 +59,7 @@ def test_one_layer_sees_every_pixel_before(row: int, column: int, allowed: int) 
         for parameter in model.parameters():  # positive: no paths cancel and no ReLU dies
             parameter.copy_(0.1 * torch.rand_like(parameter) + 0.05)
     x = torch.zeros(1, *model.spec.shape, dtype=torch.float64, requires_grad=True)
-    logits = model.readout(model.layers[0](model.stem(x)))
+    logits = model.readout.logits(model.layers[0](model.stem(x)))  # type: ignore[operator]
     (gradient,) = torch.autograd.grad(logits[0, row, column].sum(), x)
     seen = (gradient[0] != 0).any(dim=0).flatten()
     assert int(seen[: row * 32 + column].sum()) == allowed

@@ -7,10 +7,11 @@ import torch
 
 from dgm.model_api import RecomputedConditionals
 from dgm.models.row_lstm import RowLSTM, RowLSTMConfig
+from dgm.nets.softmax_head import SoftmaxHead
 from dgm.types import CIFAR10, ImageSpec
 from tests.tiny import all_images, random_images
 
-TINY = RowLSTMConfig(num_hidden=4, num_layers=2, num_head_features=7)
+TINY = RowLSTMConfig(num_hidden=4, num_layers=2, num_head_features=7, num_mixtures=0)
 
 
 def random_model(spec: ImageSpec, config: RowLSTMConfig = TINY) -> RowLSTM:
@@ -27,16 +28,14 @@ def visible_pixels(model: RowLSTM, row: int, column: int) -> int:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.1 * torch.rand_like(parameter) + 0.05)
-    x = torch.zeros(1, *model.spec.shape, dtype=torch.float64, requires_grad=True)
-    features = model.stem(x)
-    for layer in model.layers:
-        features = layer(features)
-    (gradient,) = torch.autograd.grad(model.readout(features)[0, row, column].sum(), x)
+    x = torch.ones(1, *model.spec.shape, dtype=torch.float64, requires_grad=True)
+    assert isinstance(model.readout, SoftmaxHead)
+    (gradient,) = torch.autograd.grad(model.readout.logits(model.features(x))[0, row, column].sum(), x)
     return int((gradient != 0).any(dim=1).sum())
 
 
 def test_published_size() -> None:
-    model = RowLSTM(CIFAR10, RowLSTMConfig(num_hidden=128, num_layers=12, num_head_features=1024))
+    model = RowLSTM(CIFAR10, RowLSTMConfig(num_hidden=128, num_layers=12, num_head_features=1024, num_mixtures=0))
     assert model.num_parameters() == 9_621_248
 
 
@@ -45,7 +44,7 @@ def test_published_size() -> None:
     [(12, 16, 0, 184), (12, 16, 16, 449), (12, 16, 31, 407), (12, 31, 16, 929), (2, 16, 16, 384), (2, 16, 31, 237)],
 )
 def test_receptive_field_has_the_wedge_of_the_paper(num_layers: int, row: int, column: int, expected: int) -> None:
-    config = RowLSTMConfig(num_hidden=2, num_layers=num_layers, num_head_features=2)
+    config = RowLSTMConfig(num_hidden=2, num_layers=num_layers, num_head_features=2, num_mixtures=0)
     model = RowLSTM(ImageSpec(channels=1, height=32, width=32, levels=2), config).double()
     assert visible_pixels(model, row, column) == expected
 
@@ -56,17 +55,20 @@ def test_untrained_model_is_uniform() -> None:
     torch.testing.assert_close(nats, torch.full((2,), 48, dtype=torch.float64) * -torch.log(torch.tensor(8.0)).double())
 
 
-def test_probabilities_of_all_two_by_two_images_sum_to_one() -> None:
+@pytest.mark.parametrize("num_mixtures", [0, 2])
+def test_probabilities_of_all_two_by_two_images_sum_to_one(num_mixtures: int) -> None:
     spec = ImageSpec(channels=3, height=2, width=2, levels=2)
+    config = RowLSTMConfig(num_hidden=4, num_layers=2, num_head_features=7, num_mixtures=num_mixtures)
     with torch.no_grad():
-        total = random_model(spec).log_prob(all_images(spec)).exp().sum()
+        total = random_model(spec, config).log_prob(all_images(spec)).exp().sum()
     assert float(total) == pytest.approx(1.0, abs=1e-9)
 
 
-@pytest.mark.parametrize("num_hidden", [4, 6])
-def test_cached_conditionals_are_the_recomputed_ones(num_hidden: int) -> None:
+@pytest.mark.parametrize(("num_hidden", "num_mixtures"), [(4, 0), (6, 0), (6, 3)])
+def test_cached_conditionals_are_the_recomputed_ones(num_hidden: int, num_mixtures: int) -> None:
     spec = ImageSpec(channels=3, height=4, width=5, levels=3)
-    model = random_model(spec, RowLSTMConfig(num_hidden=num_hidden, num_layers=2, num_head_features=7))
+    config = RowLSTMConfig(num_hidden=num_hidden, num_layers=2, num_head_features=7, num_mixtures=num_mixtures)
+    model = random_model(spec, config)
     images = random_images(spec, 2).flatten(1).long()
     cached, recomputed = model.conditionals(2), RecomputedConditionals(model, 2)
     for index in model.order().tolist():
@@ -78,7 +80,7 @@ def test_cached_conditionals_are_the_recomputed_ones(num_hidden: int) -> None:
 def test_the_states_above_are_not_masked() -> None:
     # an R logit depends on the B of the row above also through the recurrence alone
     spec = ImageSpec(channels=3, height=12, width=1, levels=2)
-    model = random_model(spec, RowLSTMConfig(num_hidden=6, num_layers=1, num_head_features=7))
+    model = random_model(spec, RowLSTMConfig(num_hidden=6, num_layers=1, num_head_features=7, num_mixtures=0))
     images = random_images(spec, 1).repeat(2, 1, 1, 1)
     images[1, 2, 0, 0] = 1 - images[1, 2, 0, 0]
     with torch.no_grad():

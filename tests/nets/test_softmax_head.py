@@ -22,7 +22,7 @@ def randomized_head() -> SoftmaxHead:
 
 
 def test_logits_are_zero_before_training() -> None:
-    assert not SoftmaxHead(feature_degrees(4, SPEC), 7, SPEC)(torch.randn(2, 4, 2, 2)).any()
+    assert not SoftmaxHead(feature_degrees(4, SPEC), 7, SPEC).logits(torch.randn(2, 4, 2, 2)).any()
 
 
 def test_one_step_towards_a_value_favours_its_neighbours_over_distant_levels() -> None:
@@ -45,7 +45,7 @@ def test_logits_see_features_up_to_their_degree(degree: int) -> None:
         for parameter in head.parameters():
             parameter.abs_()
     features = torch.ones(1, 4, 1, 1, dtype=torch.float64, requires_grad=True)
-    head(features)[0, 0, 0, degree].square().sum().backward()
+    head.logits(features)[0, 0, 0, degree].square().sum().backward()
     assert features.grad is not None
     is_seen = features.grad.flatten() != 0
     assert torch.equal(is_seen, feature_degrees(4, SPEC) <= degree)
@@ -61,9 +61,9 @@ def test_weight_rows_are_channels_then_levels() -> None:
 def test_cached_equals_whole() -> None:
     head = randomized_head()
     features = torch.randn(3, 4, 1, 1, dtype=torch.float64)
-    whole = head(features)[:, 0, 0]
+    whole = head.log_pmf(features)[:, :, 0, 0]
     with torch.no_grad():
         cached = CachedSoftmaxHead(head, 3)
         for degree in range(3):
-            logits = cached.step(features[:, feature_degrees(4, SPEC) == degree, 0, 0], degree)
-            assert torch.allclose(logits, whole[:, degree], rtol=0, atol=1e-12)
+            log_pmf = cached.log_pmf(features[:, feature_degrees(4, SPEC) == degree, 0, 0], degree)
+            assert torch.allclose(log_pmf, whole[:, degree], rtol=0, atol=1e-12)
