@@ -24,7 +24,10 @@ STARTS = {  # models whose parameters before the first step are those of a simpl
     "nice": "ZCA whitening with a factorised logistic",
     "made": "linear regression on the sub-pixels nearby",
     "vae": "probabilistic PCA of patches",
-    "vae_iaf": "probabilistic PCA of patches, where has_linear_start",
+    "vae_iaf": "with has_linear_start: probabilistic PCA of patches",
+    "draw": "with has_linear_start: probabilistic PCA of patches",
+    "conv_draw": "with has_linear_start: probabilistic PCA of patches",
+    "deep_diffusion": "with has_linear_start: the multivariate Gaussian, taken backwards in time",
 }
 SOURCE_COLUMNS = ("Row", "Published", "Where the figure is from", "Remark")
 
@@ -116,7 +119,9 @@ def _term_cells(rows: Sequence[ResultRow], terms: Sequence[BoundTerm]) -> list[l
         own = [term for term in terms if term.model == row.model]
         cells += [[row.name, term.term.replace("_", " "), _number(term.bits_per_subpixel, 4)] for term in own]
         if own:
-            cells.append([row.name, "their sum", _number(sum(term.bits_per_subpixel for term in own), 4)])
+            cells.append(
+                [row.name, "sum: the one-sample bound", _number(sum(term.bits_per_subpixel for term in own), 4)]
+            )
     return cells
 
 

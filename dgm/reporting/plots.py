@@ -165,13 +165,12 @@ def ppca_ladder_png(rungs: Sequence[Rung]) -> bytes:
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     if rungs:
-        bits, errors = (
-            [getattr(rung, f"test_{name}") for rung in rungs] for name in ("bits_per_subpixel", "standard_error")
-        )
-        axes.errorbar(
-            [rung.num_components for rung in rungs], bits, yerr=errors, fmt="o-", color="#1f77b4", markersize=5
-        )
+        counts = [rung.num_components for rung in rungs]
+        bits = [rung.test_bits_per_subpixel for rung in rungs]
+        errors = [rung.test_standard_error for rung in rungs]
+        axes.errorbar(counts, bits, yerr=errors, fmt="o-", color="#1f77b4", markersize=5)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
     else:
         axes.text(0.5, 0.5, "not computed yet", ha="center", transform=axes.transAxes)
     axes.set(xlabel="principal components", ylabel="bits per sub-pixel (bound)", title="PPCA on the test images")

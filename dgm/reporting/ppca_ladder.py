@@ -10,7 +10,7 @@ from pathlib import Path
 from dgm.reporting.tables import NUM_TEST_IMAGES, Table
 from dgm.runs import RunFiles, StageError, write_table
 
-SHOWN_COLUMNS = ("Components", "Parameters of PPCA", "Ours, test")
+SHOWN_COLUMNS = ("Components", "Parameters", "Ours, test")
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def test_the_terms_of_a_bound_stand_beside_both_bounds(tmp_path: Path) -> None:
     assert parts == [
         ["VAE", "reconstruction", "3.0625"],
         ["VAE", "kl layer 01", "0.5000"],
-        ["VAE", "their sum", "3.5625"],
+        ["VAE", "sum: the one-sample bound", "3.5625"],
     ]
 
 
