@@ -24,11 +24,12 @@ def main() -> None:
     parser.add_argument("--profile", required=True, choices=PROFILES)
     profile = parser.parse_args().profile
     common = load_params().common_config(profile)
-    config, device = common.ppca_ladder, prepare_device(common.run)
+    config = common.ppca_ladder
+    prepare_device(common.run.model_copy(update={"device": "cpu"}))  # it needs no GPU, nor does a report of GPU results
     splits = make_splits(load_arrays(DATA), common.run.num_training_images)
-    train = torch.from_numpy(splits.train[: config.num_fit_images].copy()).to(device)
-    test = torch.from_numpy(splits.test[: config.num_test_images].copy()).to(device)
-    x = dequantize(test, generator_for(common.run.seed, Stream.EVALUATION, device=device))
+    train = torch.from_numpy(splits.train[: config.num_fit_images].copy())
+    test = torch.from_numpy(splits.test[: config.num_test_images].copy())
+    x = dequantize(test, generator_for(common.run.seed, Stream.EVALUATION))
     bits = -nats_to_bits_per_subpixel(ladder(train, x, config.num_components), CIFAR10)
     means, errors = bits.mean(dim=0), bits.std(dim=0) / len(bits) ** 0.5
     rungs = [

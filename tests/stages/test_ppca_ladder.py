@@ -26,15 +26,15 @@ SETTINGS = {"num_components": [1, 3071], "num_fit_images": 5, "num_test_images":
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose smoke profile has SETTINGS, with the images of fake_arrays."""
+    """A project whose gpu profile has SETTINGS, with the images of fake_arrays and perhaps without a GPU."""
     values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
-    values["common"]["smoke"]["ppca_ladder"] = SETTINGS
+    values["common"]["gpu"]["ppca_ladder"] = SETTINGS
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     arrays = fake_arrays()
     splits = Splits(train=arrays.train, validation=arrays.train, test=arrays.test, train_sample=arrays.train)
     monkeypatch.setattr(stages.ppca_ladder, "load_arrays", lambda folder: arrays)
     monkeypatch.setattr(stages.ppca_ladder, "make_splits", lambda arrays, count: splits)
-    monkeypatch.setattr(sys, "argv", ["ppca_ladder", "--profile", "smoke"])
+    monkeypatch.setattr(sys, "argv", ["ppca_ladder", "--profile", "gpu"])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -49,7 +49,7 @@ def test_the_table_is_the_mean_over_dequantized_test_images(project: Path, monke
 
     monkeypatch.setattr(stages.ppca_ladder, "ladder", ladder)
     stages.ppca_ladder.main()
-    low, high = read_rungs(ladder_file("smoke", project))
+    low, high = read_rungs(ladder_file("gpu", project))
     assert (low.num_components, low.parameters, low.num_test_images) == (1, 3072 + 3072 + 1, 3)
     assert low.test_bits_per_subpixel == pytest.approx(6.0, abs=1e-12)
     assert low.test_standard_error == pytest.approx(3**-0.5, abs=1e-12)
