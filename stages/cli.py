@@ -16,10 +16,11 @@ PAUSED = 75  # exit code of a training that stopped at its session's limit: the 
 
 
 def make_parser(description: str | None, can_pause: bool) -> argparse.ArgumentParser:
-    """--model, --profile and, for training, how to pause and how often to save."""
+    """--model, --profile, --device and, for training, how to pause and how often to save."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", required=True, help="a name from the registry, e.g. pixelcnn_pp")
     parser.add_argument("--profile", required=True, choices=PROFILES)
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="instead of the profile's; provenance says which")
     if can_pause:
         parser.add_argument("--stop-after-seconds", type=float, help="pause, with a checkpoint, after this long")
         parser.add_argument("--checkpoint-every-seconds", type=float, default=30.0, help="how much a kill may cost")

@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parse_arguments(__doc__)
     name, profile = arguments.model, arguments.profile
     params, files = load_params(), RunFiles(profile, name)
-    device = prepare_device(params.common_config(profile).run, is_incremental=True)
+    device = prepare_device(params.common_config(profile).run, arguments.device, is_incremental=True)
     model = build_model(params, name, profile, CIFAR10)
     if not isinstance(model, AutoregressiveModel):
         files.compressed.parent.mkdir(parents=True, exist_ok=True)

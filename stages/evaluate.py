@@ -23,7 +23,7 @@ def main() -> None:
     name, profile = arguments.model, arguments.profile
     params = load_params()
     common, config = params.common_config(profile), evaluation_config(params, name, profile)
-    device = prepare_device(common.run)
+    device = prepare_device(common.run, arguments.device)
     files, key = RunFiles(profile, name), current_key(params, name, profile)
     model = build_model(params, name, profile, CIFAR10)
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")

@@ -25,7 +25,7 @@ def main() -> None:
     profile = parser.parse_args().profile
     common = load_params().common_config(profile)
     config = common.ppca_ladder
-    prepare_device(common.run.model_copy(update={"device": "cpu"}))  # it needs no GPU, nor does a report of GPU results
+    prepare_device(common.run, "cpu")  # it needs no GPU, nor does a report of GPU results
     splits = make_splits(load_arrays(DATA), common.run.num_training_images)
     train = torch.from_numpy(splits.train[: config.num_fit_images].copy())
     test = torch.from_numpy(splits.test[: config.num_test_images].copy())

@@ -26,7 +26,7 @@ def main() -> None:
     name, profile = arguments.model, arguments.profile
     params, files = load_params(), RunFiles(profile, name)
     common = params.common_config(profile)
-    config, device = common.sampling, prepare_device(common.run, is_incremental=True)
+    config, device = common.sampling, prepare_device(common.run, arguments.device, is_incremental=True)
     model = build_model(params, name, profile, CIFAR10)
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device).eval()

@@ -32,7 +32,7 @@ def main() -> None:
     params = load_params()
     common = params.common_config(profile).run
     training = training_config(params, name, profile)
-    device = prepare_device(common)
+    device = prepare_device(common, arguments.device)
     files, key = RunFiles(profile, name), training_key(params, name, profile)
     seed_global(common.seed, Stream.CONSTRUCTION)
     model = build_model(params, name, profile, CIFAR10).to(device)
@@ -54,7 +54,7 @@ def main() -> None:
                 raise SystemExit(PAUSED)
             save_weights(files.weights, result.state)
             write_table(files.curve, CURVE_COLUMNS, result.rows)
-            write_record(files.provenance, make_provenance(name, profile, common.device, result, run.run_id))
+            write_record(files.provenance, make_provenance(name, profile, str(device), result, run.run_id))
             run.log_metrics({"train_seconds": result.seconds, "images_seen": result.images_seen}, result.num_steps)
             run.log_artifact(files.curve, None)
         scratch.clear()
