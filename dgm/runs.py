@@ -6,13 +6,15 @@ runs/<profile>/<model>/   binaries, cached by DVC
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -139,6 +141,48 @@ class Compression:
     file_bytes: int | None
     is_lossless: bool | None
     reason: str
+
+
+@dataclass(frozen=True)
+class ReferenceCodec:
+    """One line of codecs.csv: what a general lossless codec needs for the same test images, whole files counted."""
+
+    codec: str
+    settings: str
+    package: str
+    library: str
+    file_bits_per_subpixel: float
+    joined_bits_per_subpixel: float
+    num_images: int
+
+
+def reference_codecs_file(profile: str, root: Path = Path(".")) -> Path:
+    """Belongs to no model."""
+    return RunFiles(profile, "", root).report / "codecs.csv"
+
+
+def reference_codecs_csv(codecs: Sequence[ReferenceCodec]) -> str:
+    """One line a codec under the names of its fields; numbers read back bit-identical."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(ReferenceCodec))
+    writer.writerows(astuple(codec) for codec in codecs)
+    return text.getvalue()
+
+
+def read_reference_codecs(path: Path) -> list[ReferenceCodec]:
+    """The codecs in the file's order; none if it is absent. Raises: StageError naming a file that is no such table."""
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))[1:]
+        return [
+            ReferenceCodec(codec, settings, package, library, float(in_files), float(joined), int(count))
+            for codec, settings, package, library, in_files, joined, count in lines
+        ]
+    except ValueError as error:
+        raise StageError(f"{path}: not a table of codecs ({error}); delete it and run `dvc repro`") from None
 
 
 Record = TypeVar("Record", Metrics, Provenance, Compression)

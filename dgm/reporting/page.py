@@ -8,10 +8,12 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dgm.reporting.codecs import codec_table
 from dgm.reporting.ppca_ladder import SHOWN_COLUMNS, Rung, rungs_table
 from dgm.reporting.published import CATALOGUE, PIXELCNN_PP_TABLE, PIXELRNN_TABLE, PublishedRow
 from dgm.reporting.rows import BoundTerm, PairedDifference, ResultRow
 from dgm.reporting.tables import NUMERIC_COLUMNS, Table, all_rows, published_cell, readable_tables
+from dgm.runs import ReferenceCodec
 
 TEMPLATE = "page.html"
 PROVENANCE_COLUMNS = ("Model", "Trained on", "Seconds", "Images seen", "Scored on", "Finished", "Commit", "MLflow run")
@@ -64,6 +66,7 @@ def page_html(
     rungs: Sequence[Rung],
     profile: str,
     sampled: Sequence[str],
+    codecs: Sequence[ReferenceCodec] = (),
 ) -> str:
     """The page; `sampled` names the models that have a samples/<model>.png beside it."""
     environment = Environment(
@@ -84,6 +87,7 @@ def page_html(
         bounds=Table(BOUND_COLUMNS, _bound_cells(rows, terms)),
         starts=Table(START_COLUMNS, _start_cells(rows)),
         rungs=rungs_table(rungs),
+        codecs=codec_table(codecs),
         compression=Table(COMPRESSION_COLUMNS, _compression_cells(rows)),
         provenance=Table(PROVENANCE_COLUMNS, _provenance_cells(rows)),
         sources=Table(SOURCE_COLUMNS, _source_cells()),

@@ -14,7 +14,9 @@ from dgm.reporting.rows import LOWER_BOUND, RESULT_COLUMNS, BoundTerm, PairedDif
 LECTURE_TABLES = {"cifar10_pixelrnn": PIXELRNN_TABLE, "cifar10_pixelcnn_pp": PIXELCNN_PP_TABLE}
 COLUMNS = ("Model", "Published", "Ours, test", "Ours, train", "How reached")
 ALL_COLUMNS = (*COLUMNS, "Parameters")
-NUMERIC_COLUMNS = frozenset({"Published", "Ours, test", "Ours, train", "Parameters"})
+NUMERIC_COLUMNS = frozenset(
+    {"Published", "Ours, test", "Ours, train", "Parameters", "One file an image", "All in one picture"}
+)
 NUM_TEST_IMAGES = 10000
 STALE = "†"
 STALE_NOTE = f"{STALE} stale: code or parameters have changed since; dvc repro brings it up to date."

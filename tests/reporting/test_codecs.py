@@ -1,0 +1,43 @@
+"""General codecs in the report: read back exactly, sorted, on the page; a damaged file is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dgm.reporting.files import report_files
+from dgm.runs import (
+    ReferenceCodec,
+    StageError,
+    read_reference_codecs,
+    reference_codecs_csv,
+    reference_codecs_file,
+    write_text,
+)
+
+GOOD = ReferenceCodec("Good", "a, b", "package 1", "library 2", 4.1234567890123456, 4.0, 10000)
+BAD = ReferenceCodec("Bad", "", "package 1", "library 3", 4.0, 7.5, 10000)
+
+
+def test_the_report_shows_codecs_from_worst_to_best(tmp_path: Path) -> None:
+    path = reference_codecs_file("cpu", tmp_path)
+    assert b"What general codecs write" not in report_files("cpu", {}, tmp_path)["index.html"]
+    write_text(path, reference_codecs_csv([GOOD, BAD]))
+    files = {name: content.decode() for name, content in report_files("cpu", {}, tmp_path).items() if "png" not in name}
+    assert "What general codecs write" in files["index.html"]
+    assert "<td>library 2 in package 1</td>" in files["index.html"]
+    assert '<td class="number">4.123</td>' in files["index.html"]
+    rows = [line.split("|")[1].strip() for line in files["reference_codecs.md"].splitlines() if line.startswith("|")]
+    assert [rows[0], *rows[2:]] == ["Codec", "Bad", "Good"]
+    assert "The first 10,000 test images." in files["reference_codecs.tex"]
+    write_text(tmp_path / "again.csv", files["reference_codecs.csv"])
+    assert read_reference_codecs(tmp_path / "again.csv") == [BAD, GOOD]
+
+
+@pytest.mark.parametrize("damaged", [",10000\n", "4.0,7.5,10000\n"])
+def test_a_damaged_file_is_named(tmp_path: Path, damaged: str) -> None:
+    path = reference_codecs_file("cpu", tmp_path)
+    write_text(path, reference_codecs_csv([BAD]).replace(damaged, "x\n"))
+    with pytest.raises(StageError, match=r"codecs\.csv: not a table of codecs"):
+        report_files("cpu", {}, tmp_path)
