@@ -81,6 +81,7 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "num_read_features": 3,
         "stride": 2,
         "kernel_size": 3,
+        "read_kernel_size": 5,
         "has_linear_start": True,
         "correction_scale": 2.0,
         "num_start_images": 20,

@@ -39,6 +39,8 @@ LOG_STD_RANGE = (-8.0, 3.0)  # of priors and posteriors
 class ConvDRAWConfig(Config):
     """num_latents: maps of each step, on the grid of this stride. num_read_features: maps that read images.
 
+    kernel_size: of everything on the grid. read_kernel_size: of what reads images.
+
     correction_scale, num_start_images: of the linear start, what an output of 1 moves a mean by, in its standard
     deviations, and the images that it is taken over; without it the mean colour is taken over as many.
     """
@@ -49,6 +51,7 @@ class ConvDRAWConfig(Config):
     num_read_features: int = Field(ge=1)
     stride: int = Field(ge=1)
     kernel_size: int = Field(ge=1)
+    read_kernel_size: int = Field(ge=1)
     has_linear_start: bool
     correction_scale: float = Field(gt=0)
     num_start_images: int = Field(ge=2)
@@ -68,9 +71,12 @@ class ConvDRAW(GradientTrained, LatentVariableModel):
             raise ValueError(f"stride {stride} does not divide {spec.height} x {spec.width}")
         if kernel % 2 == 0:
             raise ValueError(f"kernel_size {kernel} is even: maps would shrink")
+        if config.read_kernel_size < stride:
+            raise ValueError(f"read_kernel_size {config.read_kernel_size} is below stride {stride}: pixels go unread")
         self.grid = (spec.height // stride, spec.width // stride)
+        margin = (config.read_kernel_size - stride + 1) // 2
         self.read_image, self.read_canvas = (
-            nn.Conv2d(2 * spec.channels, read, 2 * stride + 1, stride, padding=stride) for _ in range(2)
+            nn.Conv2d(2 * spec.channels, read, config.read_kernel_size, stride, padding=margin) for _ in range(2)
         )
         self.encoder = ConvLSTMCell(read + hidden, hidden, kernel)
         self.decoder = ConvLSTMCell(latents + read, hidden, kernel)

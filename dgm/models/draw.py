@@ -5,17 +5,21 @@ Source: Gregor et al. (2015), arXiv 1502.04623, sections 2 and 3; 64 glimpses, L
 Differs: an image is levels, so its likelihood is a logistic integrated over each level's bin (arXiv 1701.05517, section
 2.1), its mean the canvas, which is not squashed; the first canvas is the mean image, the window at first a wide grid
 over the whole image. Where has_linear_start, a glimpse has a bias of its own for its window, the windows at first tile
-the image, and latents live in the frame of probabilistic PCA of the tiles: a patch is its reconstruction plus what the
-decoder says, a posterior the linear one moved by the encoder. Training then starts at the bound of PCA of patches.
+the image, and a patch is, plus what the decoder says, the reconstruction of probabilistic PCA of tiles: z is by how
+much its coefficients differ from those that the decoder expected, in the deviation that it expected; a posterior is
+the linear one moved by the encoder. Where there are more glimpses than tiles, those of a tile follow each other and
+share out its components, the largest first. Training then starts at the bound of PCA of patches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dgm.config import Config
 from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise, sum_per_image
@@ -37,8 +41,11 @@ from dgm.nets.lstm_cells import LSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
 from dgm.types import Images, ImageSpec
 
+Canvas: TypeAlias = tuple[Tensor, ...]  # (N, C, H, W): the mean and, where it is painted, what widens the log-scale
+
 LOG_SCALE_RANGE = (-8.0, 3.0)  # of the likelihood, in units where the levels span [-1, 1]
-POSTERIOR_LOG_STD_RANGE = (-9.0, 2.0)
+POSTERIOR_LOG_STD_RANGE = (-9.0, 4.0)
+EXPECTED_LOG_STD_RANGE = (-3.0, 2.0)
 TILE_DEVIATION = 0.25  # pixels; of the filters that tile the image
 
 
@@ -78,8 +85,11 @@ class DRAW(GradientTrained, LatentVariableModel):
         self.head_write = nn.Linear(hidden, NUM_ATTENTION_PARAMETERS)
         self.first_canvas = nn.Parameter(torch.zeros(self.num_maps, spec.height, spec.width))
         self.log_scale = nn.Parameter(torch.full((spec.channels, 1, 1), LOG_SCALE_OF_UNIT_VARIANCE))
+        nn.init.zeros_(self.head_patch.weight)  # the canvas stays the mean image at first
+        nn.init.zeros_(self.head_patch.bias)
         self.linear: PatchPCA | None = None
         self.head_tiles: nn.Parameter | None = None
+        self.head_expected: nn.Linear | None = None
         self._set_windows(config)
         if config.has_linear_start:
             self._set_linear_start(config)
@@ -95,14 +105,18 @@ class DRAW(GradientTrained, LatentVariableModel):
     def _set_linear_start(self, config: DRAWConfig) -> None:
         size = config.read_size
         tiles = parameters_of_tiles(size, self.spec.height, self.spec.width, TILE_DEVIATION)
-        if config.write_size != size or config.num_steps != len(tiles):
-            raise ValueError(f"a linear start with windows of {size} takes {len(tiles)} steps and write_size {size}")
-        self.linear = PatchPCA(self.spec, size, config.num_latents)
+        if config.write_size != size or config.num_steps % len(tiles):
+            raise ValueError(
+                f"a linear start with windows of {size} takes a multiple of {len(tiles)} steps and write_size {size}"
+            )
+        self.num_shares = config.num_steps // len(tiles)  # glimpses of a tile, one after the other
+        self.linear = PatchPCA(self.spec, size, config.num_latents * self.num_shares)
+        tiles = tiles.repeat_interleave(self.num_shares, dim=0)
         self.head_tiles = nn.Parameter(torch.stack([tiles, tiles]))  # of reading and of writing
-        for zero in (self.head_read.bias, self.head_write.bias, *self.head_posterior.parameters()):
-            nn.init.zeros_(zero)
-        for zero in self.head_patch.parameters():
-            nn.init.zeros_(zero)
+        self.head_expected = nn.Linear(config.num_hidden, 2 * config.num_latents)
+        for head in (self.head_read, self.head_write, self.head_posterior, self.head_expected):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
 
     @torch.no_grad()
     def prepare(self, images: Images, generator: torch.Generator) -> None:
@@ -112,16 +126,12 @@ class DRAW(GradientTrained, LatentVariableModel):
         mean, channels = x.mean(dim=0), self.spec.channels
         if self.linear is not None:
             self.linear.fit(images)
-            mean = self.linear.reconstruct(torch.zeros_like(self.tile_grid())).squeeze(0)
+            grid = (self.spec.height // self.config.read_size, self.spec.width // self.config.read_size)
+            mean = self.linear.reconstruct(torch.zeros(1, self.linear.num_used, *grid, device=images.device)).squeeze(0)
             self.linear.mean.zero_()  # the canvas has it from now on
         else:
             self.log_scale.add_((x - mean).std(dim=(0, 2, 3)).clamp(min=1e-3).log()[:, None, None])
         self.first_canvas[:channels].copy_(mean)
-
-    def tile_grid(self) -> Tensor:
-        """The latents of one image by the place of their tile. Shapes: -> (1, latents, h, w)."""
-        size, like = self.config.read_size, self.first_canvas
-        return like.new_zeros(1, self.config.num_latents, self.spec.height // size, self.spec.width // size)
 
     def window(self, step: int, h: Tensor, is_write: bool) -> AttentionWindow:
         """Where the decoder's state h looks at a step. Shapes: (N, hidden)."""
@@ -132,43 +142,71 @@ class DRAW(GradientTrained, LatentVariableModel):
             parameters = parameters + self.head_tiles[int(is_write), step]
         return AttentionWindow.from_parameters(parameters, size, self.spec.height, self.spec.width)
 
+    def expected(self, h: Tensor) -> DiagonalGaussian:
+        """Coefficients of the next tile by the decoder's state, those of the linear start. Shapes: -> (N, latents)."""
+        assert self.head_expected is not None
+        mean, log_std = self.head_expected(h).to(self.first_canvas.dtype).chunk(2, dim=1)
+        return DiagonalGaussian(mean, log_std.clamp(*EXPECTED_LOG_STD_RANGE))
+
+    def _linear_posterior(self, step: int, error: Tensor) -> DiagonalGaussian:
+        """Of the step's share of the coefficients, given the glimpse of the error. Shapes: -> (N, latents)."""
+        assert self.linear is not None
+        whole = self.linear.posterior(self.linear.coefficients(error))
+        shares = (part.flatten(1).chunk(self.num_shares, dim=1) for part in (whole.mean, whole.log_std))
+        mean, log_std = (share[step % self.num_shares] for share in shares)
+        return DiagonalGaussian(mean, log_std)
+
+    def _linear_patch(self, step: int, coefficients: Tensor) -> Tensor:
+        """What the step's share of the coefficients adds to a tile. Shapes: (N, latents) -> (N, C, size, size)."""
+        assert self.linear is not None
+        before = step % self.num_shares
+        margins = [share * self.config.num_latents for share in (before, self.num_shares - 1 - before)]
+        return self.linear.reconstruct(F.pad(coefficients, margins)[:, :, None, None])
+
     def encode(
-        self, step: int, x: Tensor, canvas: Tensor, encoder: LSTMState, decoder: LSTMState
+        self, step: int, x: Tensor, canvas: Canvas, encoder: LSTMState, decoder: LSTMState
     ) -> tuple[DiagonalGaussian, LSTMState]:
         """q(z_t | x, z before t), (N, latents), and the encoder's next state."""
         window = self.window(step, decoder[0], is_write=False)
-        error = x - canvas[:, : self.spec.channels]
-        glimpse = window.read(torch.cat([x, error], dim=1))
-        encoder = self.encoder([(window.gain * glimpse).flatten(1), decoder[0]], encoder)
-        mean, log_std = self.head_posterior(encoder[0]).to(canvas.dtype).chunk(2, dim=1)
+        image, error = window.read(x), window.read(x - canvas[0])
+        glimpses = [(window.gain * glimpse).flatten(1) for glimpse in (image, error)]
+        encoder = self.encoder([*glimpses, decoder[0]], encoder)
+        mean, log_std = self.head_posterior(encoder[0]).to(x.dtype).chunk(2, dim=1)
         if self.linear is not None:
-            coefficients = self.linear.coefficients(glimpse[:, self.spec.channels :])
-            start = self.linear.posterior(coefficients)
-            start_log_std = start.log_std.flatten(1)
-            mean = start.mean.flatten(1) + self.config.correction_scale * start_log_std.exp() * mean
-            log_std = start_log_std + log_std
+            expected = self.expected(decoder[0])
+            start = self._linear_posterior(step, error)
+            mean = start.mean + self.config.correction_scale * start.log_std.exp() * mean
+            mean = (mean - expected.mean) * torch.exp(-expected.log_std)
+            log_std = start.log_std + log_std - expected.log_std
         return DiagonalGaussian(mean, log_std.clamp(*POSTERIOR_LOG_STD_RANGE)), encoder
 
-    def paint(self, step: int, z: Tensor, canvas: Tensor, decoder: LSTMState) -> tuple[Tensor, LSTMState]:
-        """The next canvas, (N, maps, H, W), and the decoder's next state. Shapes: z (N, latents)."""
+    def paint(self, step: int, z: Tensor, canvas: Canvas, decoder: LSTMState) -> tuple[Canvas, LSTMState]:
+        """The next canvas and the decoder's next state. Shapes: z (N, latents)."""
+        if self.linear is not None:
+            expected = self.expected(decoder[0])
+            z = expected.mean + expected.log_std.exp() * z
         decoder = self.decoder([z], decoder)
-        size, channels = self.config.write_size, self.spec.channels
-        patch = self.head_patch(decoder[0]).to(canvas.dtype).view(-1, self.num_maps, size, size)
+        size = self.config.write_size
+        patch = self.head_patch(decoder[0]).to(z.dtype).view(-1, self.num_maps, size, size)
+        mean, *widening = patch.split(self.spec.channels, dim=1)
         if self.linear is not None:
             noise_std = self.linear.noise_variance.sqrt()
-            mean = self.linear.reconstruct(z[:, :, None, None])
-            mean = mean + self.config.correction_scale * noise_std * patch[:, :channels]
-            patch = torch.cat([mean, patch[:, channels:]], dim=1)
+            mean = self._linear_patch(step, z) + self.config.correction_scale * noise_std * mean
         window = self.window(step, decoder[0], is_write=True)
-        return canvas + window.write(window.gain * patch), decoder
+        painted = (window.write(window.gain * part) for part in (mean, *widening))
+        return tuple(before + part for before, part in zip(canvas, painted, strict=True)), decoder
 
-    def likelihood(self, canvas: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-scale of each sub-pixel's logistic. Shapes: (N, maps, H, W) -> twice (N, C, H, W)."""
-        mean, log_scale = canvas[:, : self.spec.channels], self.log_scale
+    def start(self, num_images: int) -> Canvas:
+        """The first canvas."""
+        return self.first_canvas.expand(num_images, -1, -1, -1).split(self.spec.channels, dim=1)
+
+    def likelihood(self, canvas: Canvas) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale of each sub-pixel's logistic. Shapes: -> twice (N, C, H, W)."""
+        mean, log_scale = canvas[0], self.log_scale
         if self.linear is not None:
             log_scale = log_scale + 0.5 * self.linear.noise_variance.log()
         if self.config.has_subpixel_scale:
-            log_scale = log_scale + canvas[:, self.spec.channels :]
+            log_scale = log_scale + canvas[1]
         return mean, log_scale.clamp(*LOG_SCALE_RANGE).expand_as(mean)
 
     def unroll(self, images: Images, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -177,7 +215,7 @@ class DRAW(GradientTrained, LatentVariableModel):
         Shapes: noise (steps, N, latents), standard normal.
         """
         x = unit_from_levels(images, self.spec.levels, self.first_canvas.dtype)
-        canvas = self.first_canvas.expand(len(images), -1, -1, -1)
+        canvas = self.start(len(images))
         encoder, decoder = self.encoder.first_state(len(images)), self.decoder.first_state(len(images))
         kl, log_ratio = [], []
         for step, unit in enumerate(noise.unbind()):
@@ -192,7 +230,7 @@ class DRAW(GradientTrained, LatentVariableModel):
 
     def generate(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """What the decoder makes of latents. Shapes: (steps, N, latents) -> twice (N, C, H, W)."""
-        canvas = self.first_canvas.expand(noise.shape[1], -1, -1, -1)
+        canvas = self.start(noise.shape[1])
         decoder = self.decoder.first_state(noise.shape[1])
         for step, z in enumerate(noise.unbind()):
             canvas, decoder = self.paint(step, z, canvas, decoder)

@@ -27,6 +27,7 @@ def config_with(**changes: Any) -> ConvDRAWConfig:
         "num_read_features": 3,
         "stride": 2,
         "kernel_size": 3,
+        "read_kernel_size": 5,
         "has_linear_start": False,
         "correction_scale": 2.0,
         "num_start_images": 50,
@@ -237,3 +238,5 @@ def test_shapes_that_cannot_be_are_refused() -> None:
         ConvDRAW(SMALL, config_with(stride=3))
     with pytest.raises(ValueError, match="kernel_size 4 is even"):
         ConvDRAW(SMALL, config_with(kernel_size=4))
+    with pytest.raises(ValueError, match="read_kernel_size 3 is below stride 4"):
+        ConvDRAW(SMALL, config_with(stride=4, read_kernel_size=3))

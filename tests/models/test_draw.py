@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dgm.distributions.diagonal_gaussian import DiagonalGaussian
 from dgm.distributions.discretized_logistic import discretized_logistic_log_pmf
 from dgm.models.draw import DRAW, DRAWConfig
 from dgm.seeds import generator_for
@@ -129,15 +130,16 @@ def test_terms_sum_to_the_bound() -> None:
     assert torch.allclose(objective.loss, -objective.nats)
 
 
-def test_training_starts_at_the_bound_of_probabilistic_pca_of_patches() -> None:
+@pytest.mark.parametrize("shares", [1, 2])
+def test_training_starts_at_the_bound_of_probabilistic_pca_of_patches(shares: int) -> None:
     spec = ImageSpec(2, 8, 8, levels=256)
     generator = generator_for(0)
     mixing = torch.randn(32, 32, generator=generator, dtype=torch.float64) * torch.linspace(9, 3, 32).double()
     patches = 128 + torch.randn(300, 4, 32, generator=generator, dtype=torch.float64) @ mixing.T
     x = torch.nn.functional.pixel_shuffle(patches.view(300, 2, 2, 32).movedim(-1, 1), 4)
     images = x.round().clamp(0, 255).to(torch.uint8)
-    changes = {"num_steps": 4, "num_latents": 31, "read_size": 4, "write_size": 4, "num_start_images": 300}
-    model = DRAW(spec, config_with(has_linear_start=True, **changes)).double()
+    changes = {"num_steps": 4 * shares, "num_latents": -(-31 // shares), "read_size": 4, "write_size": 4}
+    model = DRAW(spec, config_with(has_linear_start=True, num_start_images=300, **changes)).double()
     model.prepare(images, generator)
     rows = torch.nn.functional.pixel_unshuffle(images.double(), 4).movedim(1, -1).reshape(-1, 32)
     covariance = torch.cov(rows.T, correction=0) + torch.eye(32, dtype=torch.float64) / 12
@@ -147,13 +149,36 @@ def test_training_starts_at_the_bound_of_probabilistic_pca_of_patches() -> None:
     assert float(elbo.mean()) / 128 == pytest.approx(gaussian_nats_per_patch / 32, abs=0.08)
 
 
+def test_what_the_decoder_expects_moves_the_code_of_a_tile_and_not_its_posterior() -> None:
+    torch.manual_seed(0)
+    changes = {"num_steps": 8, "num_latents": 10, "read_size": 4, "write_size": 4}
+    model = DRAW(SMALL, config_with(has_linear_start=True, **changes)).double()
+    model.prepare(random_images(SMALL, 50), generator_for(0))
+    assert model.head_expected is not None
+    x = 2 * random_images(SMALL, 3, seed=1).double() / 3 - 1
+    states = model.encoder.first_state(3), model.decoder.first_state(3)
+    with torch.no_grad():
+        plain, _ = model.encode(1, x, model.start(3), *states)
+        model.head_expected.bias.copy_(torch.linspace(-1, 1, 20))
+        moved, _ = model.encode(1, x, model.start(3), *states)
+        expected = model.expected(states[1][0])
+        assert not torch.allclose(moved.mean, plain.mean, atol=0.1)
+        assert torch.allclose(expected.mean + expected.log_std.exp() * moved.mean, plain.mean)
+        assert torch.allclose(expected.log_std + moved.log_std, plain.log_std.expand_as(plain.mean))
+        assert torch.allclose(moved.kl(DiagonalGaussian.standard(plain.mean)), plain.kl(expected))
+        painted, _ = model.paint(1, moved.mean, model.start(3), states[1])
+        model.head_expected.bias.zero_()
+        reference, _ = model.paint(1, plain.mean, model.start(3), states[1])
+    assert torch.allclose(painted[0], reference[0])
+
+
 def test_first_canvas_is_the_mean_image_and_the_first_scale_that_of_the_data() -> None:
     images = random_images(SMALL, 300)
     model = DRAW(SMALL, config_with(num_start_images=300)).double()
     model.prepare(images, generator_for(0))
     x = 2 * images.double() / 3 - 1
     assert torch.allclose(model.first_canvas[:3], x.mean(dim=0))
-    mean, log_scale = model.likelihood(model.first_canvas.unsqueeze(0))
+    mean, log_scale = model.likelihood(model.start(1))
     assert torch.allclose(log_scale.exp().mean() * math.pi / 3**0.5, (x - mean).std(), rtol=0.01)
 
 
@@ -164,11 +189,11 @@ def test_the_decoder_moves_both_windows_and_the_error_is_read_through_one() -> N
         window = model.window(1, h, is_write)
         assert not torch.allclose(window.columns[0], window.columns[1])
     x = torch.randn(2, 3, 8, 8, generator=generator_for(1), dtype=torch.float64)
-    canvas = model.first_canvas.expand(2, -1, -1, -1)
+    canvas = model.start(2)
     states = model.encoder.first_state(2), model.decoder.first_state(2)
     with torch.no_grad():
         before, _ = model.encode(1, x, canvas, *states)
-        moved, _ = model.encode(1, x, canvas + 0.1, *states)
+        moved, _ = model.encode(1, x, (canvas[0] + 0.1, canvas[1]), *states)
     assert not torch.allclose(before.mean, moved.mean)
 
 
@@ -211,7 +236,7 @@ def test_autocast_changes_little_and_stays_finite() -> None:
 
 
 def test_a_linear_start_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="takes 16 steps and write_size 2"):
+    with pytest.raises(ValueError, match="takes a multiple of 16 steps and write_size 2"):
         DRAW(SMALL, config_with(has_linear_start=True))
     with pytest.raises(ValueError, match="windows of 3 x 3 do not tile 8 x 8"):
         DRAW(SMALL, config_with(has_linear_start=True, read_size=3))
