@@ -178,9 +178,9 @@ def _provenance_cells(rows: Sequence[ResultRow]) -> list[list[str]]:
             _number(row.train_seconds, 0),
             _number(row.images_seen, 0),
             _number(row.num_test_images, 0),
-            row.finished_at or "",
+            (row.finished_at or "").replace("T", " ").replace("+00:00", " UTC"),
             (row.git_commit or "")[:10] + (" + local changes" if row.git_is_dirty else ""),
-            row.mlflow_run_id or "",
+            (row.mlflow_run_id or "")[:10],
         ]
         for row in rows
         if row.test_bits_per_subpixel is not None

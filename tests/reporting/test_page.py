@@ -71,7 +71,15 @@ def test_the_page_shows_results_provenance_and_compression(tmp_path: Path) -> No
     whole_run(tmp_path, "pixelcnn")
     whole_run(tmp_path, "real_nvp", kind="lower_bound", method="dequantized")
     html = page(tmp_path)
-    for text in ("3.457 ± 0.008", "≤ 3.457 ± 0.008", "0123456789 + local changes", "run-id", "bit for bit", "+0.07 %"):
+    for text in (
+        "3.457 ± 0.008",
+        "≤ 3.457 ± 0.008",
+        "0123456789 + local changes",
+        "run-id",
+        "2026-01-02 03:04:05 UTC",
+        "bit for bit",
+        "+0.07 %",
+    ):
         assert text in html, text
     assert "No samples in this profile yet" in html
     assert "2 of 24 models have a result" in html
