@@ -26,11 +26,11 @@ and what is estimated is the difference that f makes: KL(f) - KL(0) at the same 
 Source: Sohl-Dickstein, Weiss, Maheswaranathan & Ganguli (2015), arXiv 1503.03585, equations 13-14, section 2.4 and
 appendices B and D; schedule, sigma and bumps as in the authors' code.
 Differs: noise exactly one grey level wide (their code has it narrower); AdamW or Muon instead of RMSProp; one step an
-image, not one a minibatch, drawn in proportion to the log-SNR it loses. With has_linear_start, f is a correction of
-the exact reverse trajectory of the Gaussian with the training images' mean and covariance (sqrt(1 - beta_t) and
-logit beta_t become its gain and its variance); covariances are then diagonal in its principal axes, not in the
-pixels (f_mu is turned into them, f_sigma averaged with the squared axes as weights), and the network also sees the
-Gaussian's estimate of e.
+image, not one a minibatch, drawn in proportion to the log-SNR it loses. With has_linear_start, which is not in the
+paper, f corrects the exact reverse trajectory of the Gaussian with the training images' mean and covariance, whose
+gain and variance stand for sqrt(1 - beta_t) and beta_t above. Covariances are then diagonal in its principal axes,
+not in the pixels; f_sigma is averaged over the image. The network sees x_t whitened and the Gaussian's estimate of e,
+and f_mu is a map plus these two times maps of gains: the right filter where an image is flatter than the average one.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class DeepDiffusion(GradientTrained, BoundModel):
         super().__init__(spec, config)
         self.trajectory = ForwardTrajectory(config.num_steps, config.schedule, config.first_variance)
         self.start = GaussianReverse(spec, self.trajectory, config.has_linear_start)
-        num_inputs = 2 if config.has_linear_start else 1
-        self.network = ReverseNetwork(spec, num_inputs * spec.channels, 2 * spec.channels, config)
+        num_inputs, num_outputs = (2, 4) if config.has_linear_start else (1, 2)
+        self.network = ReverseNetwork(spec, num_inputs * spec.channels, num_outputs * spec.channels, config)
         bumps = temporal_bumps(config.num_steps, config.num_bumps)
         self.register_buffer("bumps", torch.cat([bumps[:1], bumps]), persistent=False)  # indexed by t = 0 ... T
 
@@ -88,10 +88,15 @@ class DeepDiffusion(GradientTrained, BoundModel):
 
     def read_network(self, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f_mu and f_sigma at y_t. Shapes: (N, D), (N,) -> twice (N, D) float64."""
-        seen = [y, self.start.noise_estimate(y, t)] if self.config.has_linear_start else [y]
-        x = torch.cat([self.start.to_pixels(part) for part in seen], dim=1)
-        f_mu, f_sigma = self.network(x, self.bumps[t]).to(y.dtype).chunk(2, dim=1)
-        return self.start.to_directions(f_mu).double(), self.start.mean_over_pixels(f_sigma).double()
+        if not self.config.has_linear_start:
+            f_mu, f_sigma = self.network(self.start.to_pixels(y), self.bumps[t]).to(y.dtype).chunk(2, dim=1)
+            return self.start.to_directions(f_mu).double(), self.start.spread(f_sigma).double()
+        seen = torch.cat([self.start.whiten(y, t), self.start.noise_estimate(y, t)])
+        x = torch.cat(self.start.to_pixels(seen).chunk(2), dim=1)
+        outputs = self.network(x, self.bumps[t]).to(y.dtype)
+        shift, f_sigma, gains = outputs.split([self.spec.channels] * 2 + [2 * self.spec.channels], dim=1)
+        f_mu = shift + (gains * x).unflatten(1, (2, -1)).sum(dim=1)
+        return self.start.to_directions(f_mu).double(), self.start.spread(f_sigma).double()
 
     def log_variance(self, f_sigma: Tensor, start: Tensor) -> Tensor:
         """log sigma^2 where `start` is the variance at f_sigma = 0. Shapes: (N, D), (N, D) -> (N, D)."""

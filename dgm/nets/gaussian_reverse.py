@@ -108,12 +108,10 @@ class GaussianReverse(nn.Module):
         with torch.autocast(y.device.type, enabled=False):
             return (y @ self.directions.to(y.dtype).T).view(-1, *self.spec.shape)
 
-    def mean_over_pixels(self, x: Tensor) -> Tensor:
-        """What each direction sees of a map: its mean weighed by the squared direction. Shapes: as to_directions."""
-        if self.directions is None:
-            return x.flatten(1)
-        with torch.autocast(x.device.type, enabled=False):
-            return x.flatten(1) @ self.directions.to(x.dtype).square()
+    def spread(self, x: Tensor) -> Tensor:
+        """A map's value for each direction: that of the pixel, or the mean of the map. Shapes: as to_directions."""
+        flat = x.flatten(1)
+        return flat if self.directions is None else flat.mean(dim=1, keepdim=True).expand_as(flat)
 
     def diffused(self, t: Tensor) -> Tensor:
         """v_t. Shapes: (N,) -> (N, D) float64."""
@@ -127,6 +125,10 @@ class GaussianReverse(nn.Module):
     def noise_estimate(self, y: Tensor, t: Tensor) -> Tensor:
         """The Gaussian's expectation of e given y_t. Shapes: (N, D), (N,) -> (N, D)."""
         return y * (self.trajectory.noise[t, None].sqrt() / self.diffused(t)).to(y.dtype)
+
+    def whiten(self, y: Tensor, t: Tensor) -> Tensor:
+        """y_t with unit variance along every direction. Shapes: (N, D), (N,) -> (N, D)."""
+        return y * self.diffused(t).rsqrt().to(y.dtype)
 
     def posterior_variance(self, t: Tensor) -> Tensor:
         """w_t. Shapes: (N,) -> (N, 1) float64."""

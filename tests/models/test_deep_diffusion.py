@@ -38,7 +38,7 @@ def random_model(spec: ImageSpec, **changes: Any) -> DeepDiffusion:
     model = new_model(spec, **changes)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+            parameter.add_(0.2 * torch.randn_like(parameter))
     return model
 
 
