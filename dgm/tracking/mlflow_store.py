@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import platform
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str)
         run = find_run(client, run_id) or find_continuation(client, experiment_id, run_id)
         if run is None:
             if stage == "train":
-                end_abandoned_runs(client, experiment_id, model, key)
+                end_abandoned_runs(client, experiment_id, model)
             tags = new_run_tags(profile, model, key, run_id)
             return client, client.create_run(experiment_id, run_name=model, tags=tags), {}
         client.update_run(run.info.run_id, status="RUNNING")
@@ -124,14 +125,19 @@ def find_continuation(client: MlflowClient, experiment_id: str, run_id: str | No
     return next(iter(client.search_runs([experiment_id], f"tags.continues = '{run_id}'", max_results=1)), None)
 
 
-def end_abandoned_runs(client: MlflowClient, experiment_id: str, model: str, key: str) -> None:
-    """Marks as KILLED what a killed training of other code or settings left RUNNING: nothing will go on with it.
+def end_abandoned_runs(client: MlflowClient, experiment_id: str, model: str) -> None:
+    """Marks as KILLED what a training of this model that was killed here left RUNNING: nothing will go on with it.
 
     To be called by the process that holds the model's scratch lock, so that no other one is training it here.
     """
-    running = f"attributes.status = 'RUNNING' and tags.model = '{model}' and tags.key != '{key}'"
+    running = f"attributes.status = 'RUNNING' and tags.model = '{model}' and tags.place = '{place()}'"
     for run in client.search_runs([experiment_id], running):
         client.set_terminated(run.info.run_id, "KILLED")
+
+
+def place() -> str:
+    """This project on this machine: a server may hold the runs of many."""
+    return f"{platform.node()}:{project_root()}".replace("'", "")
 
 
 def new_run_tags(profile: str, model: str, key: str, continued_id: str | None) -> dict[str, str]:
@@ -140,6 +146,7 @@ def new_run_tags(profile: str, model: str, key: str, continued_id: str | None) -
         "model": model,
         "profile": profile,
         "key": key,
+        "place": place(),
         "dvc.exp": os.environ.get("DVC_EXP_NAME"),
         "mlflow.source.git.commit": git_commit(),
         "git.dirty": None if (is_dirty := git_is_dirty()) is None else str(is_dirty).lower(),

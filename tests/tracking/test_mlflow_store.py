@@ -145,34 +145,31 @@ def test_a_paused_training_stays_open(client: MlflowClient, project: Path) -> No
     assert not (project / ".scratch").exists(), "the end of the with block records nothing more"
 
 
-def test_a_new_training_ends_what_a_killed_one_of_other_settings_left_running(client: MlflowClient) -> None:
-    left = {
-        name: open_run(profile, model, key, None, "evaluate")
-        for name, profile, model, key in (
-            ("killed", "cpu", "vae", "old"),
-            ("resumable", "cpu", "vae", "new"),
-            ("other model", "cpu", "made", "old"),
-            ("other profile", "smoke", "vae", "old"),
-        )
-    }
-    for run in left.values():
-        run.flush()
-
-    def status(name: str) -> str:
-        return client.get_run(left[name].run_id).info.status
-
-    open_run("cpu", "vae", "new", left["resumable"].run_id, "train").finish("RUNNING")
-    open_run("cpu", "vae", "new", None, "evaluate").finish("FINISHED")
-    assert status("killed") == "RUNNING", "only a training that begins a run of its own ends others"
-    open_run("cpu", "vae", "new", None, "train").finish("FINISHED")
-    assert {name: status(name) for name in left} == {
-        "killed": "KILLED",
-        "resumable": "RUNNING",
-        "other model": "RUNNING",
-        "other profile": "RUNNING",
-    }
-    for run in left.values():
+def test_a_new_training_ends_what_killed_ones_left_running_here(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(profile: str, model: str, stage: str) -> str:
+        run = open_run(profile, model, "key", None, stage)
         run.finish("RUNNING")
+        return run.run_id
+
+    left = {
+        "killed": begin("cpu", "vae", "train"),
+        "other model": begin("cpu", "made", "train"),
+        "other profile": begin("smoke", "vae", "train"),
+    }
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("platform.node", lambda: "elsewhere")
+        left["other machine"] = begin("cpu", "vae", "evaluate")
+
+    def statuses() -> dict[str, str]:
+        return {name: client.get_run(run_id).info.status for name, run_id in left.items()}
+
+    open_run("cpu", "vae", "key", left["killed"], "train").finish("RUNNING")
+    open_run("cpu", "vae", "key", None, "evaluate").finish("FINISHED")
+    assert set(statuses().values()) == {"RUNNING"}, "only a training that begins a run of its own ends others"
+    open_run("cpu", "vae", "key", None, "train").finish("FINISHED")
+    assert statuses() == {name: "KILLED" if name == "killed" else "RUNNING" for name in left}
 
 
 def test_commit_and_experiment_become_tags(
