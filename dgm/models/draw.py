@@ -168,7 +168,8 @@ class DRAW(GradientTrained, LatentVariableModel):
     ) -> tuple[DiagonalGaussian, LSTMState]:
         """q(z_t | x, z before t), (N, latents), and the encoder's next state."""
         window = self.window(step, decoder[0], is_write=False)
-        image, error = window.read(x), window.read(x - canvas[0])
+        image = window.read(x)
+        error = image - window.read(canvas[0])  # reading is linear: the glimpse of the error image
         glimpses = [(window.gain * glimpse).flatten(1) for glimpse in (image, error)]
         encoder = self.encoder([*glimpses, decoder[0]], encoder)
         mean, log_std = self.head_posterior(encoder[0]).to(x.dtype).chunk(2, dim=1)
