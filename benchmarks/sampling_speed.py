@@ -99,8 +99,8 @@ def fixed_point_seconds(
         num_settled, before = max(1, int((~is_same).int().argmax())), flat
         if seconds > budget and num_passes > 1:
             break
-    missing = uniforms.shape[1] / num_settled
-    return seconds * missing, round(num_passes * missing), True
+    expected = min(round(num_passes * uniforms.shape[1] / num_settled), uniforms.shape[1] + 1)  # never more than D + 1
+    return seconds * expected / num_passes, expected, True
 
 
 @torch.no_grad()
@@ -200,7 +200,8 @@ def report(speeds: list[Speed]) -> str:
         f"{cpu_name()}, {torch.get_num_threads()} torch thread, torch {torch.__version__.split('+')[0]}, float32.",
         f"Naive: extrapolated from {NUM_NAIVE_SUBPIXELS} sub-pixels of {CIFAR10.num_subpixels:,}.",
         "Fixed point: the same images by passes of the whole network until none changes; ≈ extrapolated where",
-        f"{FIXED_POINT_SECONDS:.0f} s were not enough. Its passes depend on the weights: trained (cpu profile), or",
+        f"{FIXED_POINT_SECONDS:.0f} s were not enough, coarse where few passes fit, never over "
+        f"{CIFAR10.num_subpixels + 1:,} passes. They depend on the weights: trained (cpu profile), or",
         "random (noise on the initial ones). Made by `python -m benchmarks.sampling_speed`.",
     ]
     return "\n".join([*lines, "", table(speeds), "", *bars(speeds), ""])
