@@ -8,13 +8,14 @@ export DVC_NO_ANALYTICS := true
 export OMP_WAIT_POLICY := passive
 
 .PHONY: run test lock
-# DVC runs one stage after the other; here each model is a chain, JOBS of them side by side. A chain ends where it
-# fails. The last line runs what is left (all failures, then the report), so it alone, `dvc repro`, does the same slowly.
+# DVC runs one stage after the other; here each model's stages are a chain, JOBS chains side by side. A chain ends where
+# it fails. The last line runs what is left (all failures, then the report), so it alone, `dvc repro`, does the same.
 run: $(VENV)/.ok
 	dvc repro -q check
 	dvc repro -q download
-	dvc stage list --name-only | sed -n 's/^train@//p' | xargs -P $(JOBS) -I{} sh -c \
-	  'for s in train evaluate sample compress; do dvc --wait-for-lock repro -q -s $$s@{} || exit 0; done'
+	dvc stage list --name-only | \
+	  sed -n 's/^train@\(.*\)/train@\1 evaluate@\1 sample@\1 compress@\1/p; /^codecs@/p; /^ppca_ladder@/p' | \
+	  xargs -P $(JOBS) -I{} sh -c 'for s in {}; do dvc --wait-for-lock repro -q -s $$s || exit 0; done'
 	dvc repro
 
 test: $(VENV)/.ok
