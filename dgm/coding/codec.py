@@ -1,7 +1,8 @@
 """An entropy coder driven by a model: its file length proves the likelihood, its decoder proves the causality.
 
-Encoder and decoder ask the same `Conditionals` object for the same probabilities in the same batch, so that float
-noise cannot part them; what differs between machines is caught by the checksum of the pixels, never returned.
+Encoder and decoder ask the same `Conditionals` object for the same probabilities in the same batch and on one thread,
+so that float noise cannot part them; what differs between machines is refused by the decoder or by the checksum of the
+pixels, never returned.
 
 The coder rounds probabilities to 24 bits and gives every level at least 2^-24: a sub-pixel that a model holds nearly
 impossible costs 24 bits where its claim is more, so a file may also end slightly below the claim.
@@ -9,7 +10,8 @@ impossible costs 24 bits where its claim is more, so a file may also end slightl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import constriction
 import numpy as np
@@ -28,6 +30,11 @@ Categorical = constriction.stream.model.Categorical  # type: ignore[attr-defined
 RangeDecoder = constriction.stream.queue.RangeDecoder  # type: ignore[attr-defined]
 RangeEncoder = constriction.stream.queue.RangeEncoder  # type: ignore[attr-defined]
 
+OTHER_PROBABILITIES = (
+    "the decoded pixels are not those that were compressed: the model is not causal, or this machine computes its "
+    "probabilities differently from the one that compressed; decompress there"
+)
+
 
 def identity_of(model: AutoregressiveModel, name: str, code: str) -> int:
     """64 bits over the model's name, image size, weights and code: a file is only read by what wrote it."""
@@ -37,6 +44,18 @@ def identity_of(model: AutoregressiveModel, name: str, code: str) -> int:
     return checksum(*parts)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order: on more threads a probability may differ in its last digit, and a file could not be read."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 @torch.no_grad()
 def compress(model: AutoregressiveModel, images: Images, identity: int, track: Track = iter) -> Compressed:
     """The images as one range-coded stream, sub-pixel after sub-pixel in the model's order. Lossless."""
@@ -51,6 +70,7 @@ def compress(model: AutoregressiveModel, images: Images, identity: int, track: T
     return Compressed(len(images), identity, _pixels_checksum(images), encoder.get_compressed())
 
 
+@one_thread()
 @torch.no_grad()
 def decompress(model: AutoregressiveModel, compressed: Compressed, track: Track = iter) -> Images:
     """The images, from the words and the weights alone. Shapes: -> uint8 (N, C, H, W).
@@ -62,15 +82,17 @@ def decompress(model: AutoregressiveModel, compressed: Compressed, track: Track 
     conditionals = model.conditionals(compressed.num_images)
     decoder, family = RangeDecoder(compressed.words), Categorical(perfect=False)
     for index in track(model.order().tolist()):
-        symbols = torch.from_numpy(decoder.decode(family, _probabilities(conditionals.log_pmf())).astype(np.int64))
+        probabilities = _probabilities(conditionals.log_pmf())
+        try:
+            decoded = decoder.decode(family, probabilities)
+        except AssertionError:  # constriction's, for words that no sequence of these probabilities leads to
+            raise StageError(OTHER_PROBABILITIES) from None
+        symbols = torch.from_numpy(decoded.astype(np.int64))
         flat[:, index] = symbols.to(torch.uint8)
         conditionals.push(symbols.to(model.device))
     images = flat.view(-1, *model.spec.shape)
     if _pixels_checksum(images) != compressed.pixels_checksum:
-        raise StageError(
-            "the decoded pixels are not those that were compressed: the model is not causal, or this machine computes "
-            "its probabilities differently from the one that compressed; decompress there"
-        )
+        raise StageError(OTHER_PROBABILITIES)
     return images
 
 

@@ -98,6 +98,6 @@ def _unpack(content: Compressed, path: Path) -> tuple[list[str], np.ndarray]:
     num_bytes = int(content.words[0])
     first = 1 + -(-num_bytes // 4)
     names = json.loads(content.words[1:first].astype("<u4").tobytes()[:num_bytes])
-    if any(Path(name).name != name for name in names):
-        raise StageError(f"{path}: holds file names that point out of the folder")
+    if any(Path(name).name != name or not name.endswith(".png") for name in names):
+        raise StageError(f"{path}: holds names that are no PNG files of the folder")
     return names, content.words[first:]

@@ -1,6 +1,7 @@
-"""MLflow: one run of (profile, model), shared by its train, evaluate, sample and compress stages.
+"""MLflow: one run of (profile, model), begun by the train stage; the report stage adds what the later stages measured.
 
-Before training a store that cannot be reached is an error; afterwards it never stops a stage (tracked_run.py).
+Before training a store that cannot be reached is an error; afterwards it never stops a stage (tracked_run.py,
+results.py).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,30 @@ def test_wrong_pixels_are_never_returned(model: Copycat, images: Tensor) -> None
         model.strength.add_(0.5)
     with pytest.raises(StageError, match="decoded pixels are not those"):
         decompress(model, compressed)
+
+
+def test_both_directions_compute_on_one_thread_whatever_the_caller_uses(
+    model: Copycat, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    log_pmf = Copycat.log_pmf
+
+    def watched(self: Copycat, images: Tensor) -> Tensor:
+        seen.append(torch.get_num_threads())
+        return log_pmf(self, images)
+
+    monkeypatch.setattr(Copycat, "log_pmf", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        decompress(model, compress(model, images[:1], 0))
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_words_that_no_probabilities_lead_to_are_refused(model: Copycat, images: Tensor) -> None:
+    content = compress(model, images, 0)
+    for words in (np.full_like(content.words, 0xFFFFFFFF), content.words[::-1].copy()):
+        with pytest.raises(StageError, match="decompress there"):
+            decompress(model, replace(content, words=words))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import threading
@@ -16,20 +15,6 @@ from dgm.runs import StageError
 from dgm.tracking import mlflow_store
 from dgm.tracking.mlflow_store import TrackedRun, call_within, hide_password, open_run
 from tests.tracking import processes
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables: making them takes seconds, copying them none."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def client(project: Path, empty_database: Path) -> MlflowClient:
-    shutil.copy(empty_database, project / "mlflow.db")
-    return MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
 
 
 @pytest.fixture
