@@ -19,7 +19,16 @@ from dgm.model_api import (
 from dgm.registry import MODELS, model_class
 from dgm.sampling.fixed_point import sample_by_fixed_point
 from dgm.seeds import generator_for
-from tests.tiny import ENUMERABLE, SMALL, SPECIAL_ENUMERABLE, TINY_MODELS, all_images, random_images, tiny_model
+from tests.tiny import (
+    ENUMERABLE,
+    SMALL,
+    SPECIAL_ENUMERABLE,
+    TINY_MODELS,
+    all_images,
+    random_images,
+    tiny_model,
+    untrained_model,
+)
 
 AUTOREGRESSIVE = [name for name in MODELS if issubclass(model_class(name), AutoregressiveModel)]
 TRAINED = [name for name in MODELS if issubclass(model_class(name), GradientTrained)]
@@ -148,6 +157,22 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     model.objective(images, generator_for(0), 0.5).loss.mean().backward()
     dead = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert not dead
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_no_parameter_is_stuck_at_the_start(name: str) -> None:
+    # a factor of zero in front of a zero has no gradient, nor has the other: both would stay where they are
+    model, images = untrained_model(name, SMALL), random_images(SMALL, 64)
+    assert isinstance(model, GradientTrained)
+    model.prepare(images, generator_for(0))
+    model.train()
+    before = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for step in range(6):
+        optimizer.zero_grad()
+        model.objective(images, generator_for(step), 0.5).loss.mean().backward()
+        optimizer.step()
+    assert not [key for key, parameter in model.named_parameters() if torch.equal(parameter, before[key])]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -138,8 +138,10 @@ class FlowBatchNorm(FlowLayer):
 class AffineCoupling(FlowLayer):
     """The unmasked half is scaled and shifted by functions of the masked half: y = x exp(s) + t.
 
-    `mask` (1, C, H, W) is 1 where x passes unchanged. s = gain tanh(raw), the gain starting at zero.
+    `mask` (1, C, H, W) is 1 where x passes unchanged. s = gain tanh(raw).
     Source: Dinh, Sohl-Dickstein & Bengio (2017), arXiv 1605.08803, equations 7 to 9.
+    Differs: the gain starts at one, not at zero. The networks here start at zero, and a product of two zeros never
+    learns: neither factor has a gradient.
     """
 
     def __init__(self, mask: Tensor, network: nn.Module) -> None:
@@ -147,7 +149,7 @@ class AffineCoupling(FlowLayer):
         self.mask: Tensor
         self.register_buffer("mask", mask, persistent=False)
         self.network = network  # maps (N, 2C, H, W) to (N, 2C, H, W)
-        self.gain = nn.Parameter(torch.zeros(1))
+        self.gain = nn.Parameter(torch.ones(1))
 
     def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
         kept = x * self.mask
