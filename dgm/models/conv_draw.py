@@ -11,8 +11,6 @@ first, the canvas is the linear reconstruction plus what the decoder writes, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -23,14 +21,12 @@ from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise
 from dgm.distributions.discretized_logistic import (
     LOG_SCALE_OF_UNIT_VARIANCE,
     discretized_logistic_log_prob,
-    sample_discretized_logistic,
     unit_from_levels,
 )
-from dgm.distributions.kl_steps import kl_step_terms
-from dgm.model_api import GradientTrained, LatentVariableModel, Objective
 from dgm.nets.lstm_cells import ConvLSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
 from dgm.types import Images, ImageSpec
+from dgm.unrolled import UnrolledModel
 
 LOG_SCALE_RANGE = (-8.0, 3.0)  # of the likelihood, in units where the levels span [-1, 1]
 LOG_STD_RANGE = (-8.0, 3.0)  # of priors and posteriors
@@ -57,11 +53,10 @@ class ConvDRAWConfig(Config):
     num_start_images: int = Field(ge=2)
 
 
-class ConvDRAW(GradientTrained, LatentVariableModel):
+class ConvDRAW(UnrolledModel):
     """p(z) = prod_t p(z_t | z before t), q(z | x) = prod_t q(z_t | x, z before t), P(x | z) from the last canvas."""
 
     config_type = ConvDRAWConfig
-    hot_method = "unroll"
 
     def __init__(self, spec: ImageSpec, config: ConvDRAWConfig) -> None:
         super().__init__(spec, config)
@@ -91,7 +86,6 @@ class ConvDRAW(GradientTrained, LatentVariableModel):
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
             if config.has_linear_start or head is not self.head_posterior:
                 nn.init.zeros_(head.weight)
-        self.linear: PatchPCA | None = None
         if config.has_linear_start:
             self.linear = PatchPCA(spec, stride, latents * config.num_steps)
 
@@ -202,27 +196,3 @@ class ConvDRAW(GradientTrained, LatentVariableModel):
         """Standard normal draws. Shapes: -> (steps, N, latents, h, w)."""
         shape = (self.config.num_steps, num_images, self.config.num_latents, *self.grid)
         return standard_noise(shape, generator, self.first_canvas)
-
-    def bound_terms(self, images: Images, generator: torch.Generator) -> Mapping[str, Tensor]:
-        reconstruction, kl, _ = self.unroll(images, self.noise(len(images), generator))
-        return {"reconstruction": reconstruction, **kl_step_terms(kl)}
-
-    def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
-        reconstruction, kl, _ = self.unroll(images, self.noise(len(images), generator))
-        nats = reconstruction - kl.sum(dim=1)
-        return Objective(loss=-nats, nats=nats.detach())
-
-    def log_weights(self, images: Images, generator: torch.Generator) -> Tensor:
-        reconstruction, _, log_ratio = self.unroll(images, self.noise(len(images), generator))
-        return reconstruction + log_ratio.sum(dim=1)
-
-    @torch.no_grad()
-    def sample(self, num_images: int, generator: torch.Generator, temperature: float = 1.0) -> Images:
-        mean, log_scale = self.generate(temperature * self.noise(num_images, generator))
-        levels = sample_discretized_logistic(mean, log_scale, self.spec.levels, generator, temperature)
-        return levels.to(torch.uint8)
-
-    def num_parameters(self) -> int:
-        """Those of the networks and, if there are any, of the principal components."""
-        fitted = 0 if self.linear is None else sum(buffer.numel() for buffer in self.linear.buffers())
-        return super().num_parameters() + fitted

@@ -13,7 +13,6 @@ share out its components, the largest first. Training then starts at the bound o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
@@ -26,11 +25,8 @@ from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise
 from dgm.distributions.discretized_logistic import (
     LOG_SCALE_OF_UNIT_VARIANCE,
     discretized_logistic_log_prob,
-    sample_discretized_logistic,
     unit_from_levels,
 )
-from dgm.distributions.kl_steps import kl_step_terms
-from dgm.model_api import GradientTrained, LatentVariableModel, Objective
 from dgm.nets.attention_window import (
     NUM_ATTENTION_PARAMETERS,
     AttentionWindow,
@@ -40,6 +36,7 @@ from dgm.nets.attention_window import (
 from dgm.nets.lstm_cells import LSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
 from dgm.types import Images, ImageSpec
+from dgm.unrolled import UnrolledModel
 
 Canvas: TypeAlias = tuple[Tensor, ...]  # (N, C, H, W): the mean and, where it is painted, what widens the log-scale
 
@@ -68,11 +65,10 @@ class DRAWConfig(Config):
     num_start_images: int = Field(ge=2)
 
 
-class DRAW(GradientTrained, LatentVariableModel):
+class DRAW(UnrolledModel):
     """p(z) = prod_t N(z_t; 0, I), q(z | x) = prod_t q(z_t | x, z before t), P(x | z) from the last canvas."""
 
     config_type = DRAWConfig
-    hot_method = "unroll"
 
     def __init__(self, spec: ImageSpec, config: DRAWConfig) -> None:
         super().__init__(spec, config)
@@ -87,7 +83,6 @@ class DRAW(GradientTrained, LatentVariableModel):
         self.log_scale = nn.Parameter(torch.full((spec.channels, 1, 1), LOG_SCALE_OF_UNIT_VARIANCE))
         nn.init.zeros_(self.head_patch.weight)  # the canvas stays the mean image at first
         nn.init.zeros_(self.head_patch.bias)
-        self.linear: PatchPCA | None = None
         self.head_tiles: nn.Parameter | None = None
         self.head_expected: nn.Linear | None = None
         self._set_windows(config)
@@ -241,27 +236,3 @@ class DRAW(GradientTrained, LatentVariableModel):
         """Standard normal draws. Shapes: -> (steps, N, latents)."""
         shape = (self.config.num_steps, num_images, self.config.num_latents)
         return standard_noise(shape, generator, self.first_canvas)
-
-    def bound_terms(self, images: Images, generator: torch.Generator) -> Mapping[str, Tensor]:
-        reconstruction, kl, _ = self.unroll(images, self.noise(len(images), generator))
-        return {"reconstruction": reconstruction, **kl_step_terms(kl)}
-
-    def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
-        reconstruction, kl, _ = self.unroll(images, self.noise(len(images), generator))
-        nats = reconstruction - kl.sum(dim=1)
-        return Objective(loss=-nats, nats=nats.detach())
-
-    def log_weights(self, images: Images, generator: torch.Generator) -> Tensor:
-        reconstruction, _, log_ratio = self.unroll(images, self.noise(len(images), generator))
-        return reconstruction + log_ratio.sum(dim=1)
-
-    @torch.no_grad()
-    def sample(self, num_images: int, generator: torch.Generator, temperature: float = 1.0) -> Images:
-        mean, log_scale = self.generate(temperature * self.noise(num_images, generator))
-        levels = sample_discretized_logistic(mean, log_scale, self.spec.levels, generator, temperature)
-        return levels.to(torch.uint8)
-
-    def num_parameters(self) -> int:
-        """Those of the networks and, if there are any, of the principal components."""
-        fitted = 0 if self.linear is None else sum(buffer.numel() for buffer in self.linear.buffers())
-        return super().num_parameters() + fitted
