@@ -52,8 +52,9 @@ def count_flops(model: Model, images: Images, seed: int) -> tuple[int, int]:
 
     Counted are matrix products, convolutions and recurrent layers as they run, a multiplication and an addition as
     two; elementwise work, reductions and the optimizer are not. What a mask sets to zero is computed and so counted,
-    what is computed twice to save memory counts twice. A copy of the model runs on all of `images`, so a few are
-    enough; the model, which may be unprepared, compiled or on a GPU, and the global random state stay as they are.
+    what is computed twice to save memory counts twice. A copy of the model runs on all of `images`, which share what
+    is computed once a step: as many as a batch has give the exact figure, where layers are wide a few are enough. The
+    model, which may be unprepared, compiled or on a GPU, and the global random state stay as they are.
     """
     assert isinstance(model, GradientTrained)
     replica = copy.deepcopy(model).train()
