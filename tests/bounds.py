@@ -1,4 +1,4 @@
-"""What a latent-variable model's bounds must satisfy where the exact likelihood is known."""
+"""What latent-variable models must satisfy: bounds and samples by the exact likelihood, gradients, autocast."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgm.model_api import LatentVariableModel
+from dgm.model_api import GradientTrained, LatentVariableModel
 from dgm.seeds import generator_for
 
 NUM_DRAWS = 3000
+NUM_SAMPLES = 20000
 
 
 def assert_bound_holds(model: LatentVariableModel, images: Tensor, exact: Tensor) -> None:
@@ -35,3 +36,32 @@ def assert_bound_holds(model: LatentVariableModel, images: Tensor, exact: Tensor
     error = ratios.std(dim=0) / NUM_DRAWS**0.5
     assert bool(((ratios.mean(dim=0) - 1).abs() < 5 * error).all())
     assert float(error.max()) < 0.1
+
+
+def assert_samples_follow(model: LatentVariableModel, exact: Tensor) -> None:
+    """Each image is drawn about as often as its probability says. Shapes: exact: log P of tests.tiny.all_images."""
+    values = model.sample(NUM_SAMPLES, generator_for(0)).long().flatten(1)
+    place_values = model.spec.levels ** torch.arange(values.shape[1]).flip(0)
+    counts = torch.bincount(values @ place_values, minlength=len(exact)).double()
+    expected = NUM_SAMPLES * exact.exp()
+    assert bool(((counts - expected).abs() < 5 * expected.sqrt() + 3).all())
+
+
+def assert_learns_and_samples(model: LatentVariableModel, images: Tensor) -> None:
+    """Every parameter gets a gradient; samples are the generator's alone, images, and scored finite."""
+    assert isinstance(model, GradientTrained)
+    model.objective(images, generator_for(1), 0.0).loss.mean().backward()
+    assert not [name for name, one in model.named_parameters() if one.grad is None or not one.grad.any()]
+    drawn = model.sample(3, generator_for(2))
+    assert int(drawn.max()) < model.spec.levels
+    assert torch.equal(drawn, model.sample(3, generator_for(2)))
+    with torch.no_grad():
+        assert bool(model.log_likelihood(drawn, generator_for(3)).nats.isfinite().all())
+
+
+def assert_autocast_changes_little(model: LatentVariableModel, images: Tensor, relative_tolerance: float) -> None:
+    """The bound of each image, with bfloat16 where autocast puts it, is that of float32."""
+    full = model.log_likelihood(images, generator_for(0)).nats
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model.log_likelihood(images, generator_for(0)).nats
+    assert torch.allclose(full, half, rtol=relative_tolerance)

@@ -14,7 +14,12 @@ from dgm.distributions.discretized_logistic import discretized_logistic_log_pmf,
 from dgm.models.conv_draw import ConvDRAW, ConvDRAWConfig
 from dgm.seeds import generator_for
 from dgm.types import CIFAR10, ImageSpec
-from tests.bounds import assert_bound_holds
+from tests.bounds import (
+    assert_autocast_changes_little,
+    assert_bound_holds,
+    assert_learns_and_samples,
+    assert_samples_follow,
+)
 from tests.tiny import SMALL, all_images, random_images, tiny_model
 
 TOY = ImageSpec(1, 2, 2, levels=2)
@@ -191,31 +196,19 @@ def test_every_parameter_gets_a_gradient_and_samples_score_finite(has_linear_sta
     model = ConvDRAW(SMALL, config_with(num_steps=3, num_latents=4, has_linear_start=has_linear_start)).double()
     model.prepare(random_images(SMALL, 50), generator_for(0))
     shaken(model, 0.1)
-    model.objective(random_images(SMALL, 3), generator_for(1), 0.0).loss.mean().backward()
-    assert not [name for name, one in model.named_parameters() if one.grad is None or not one.grad.any()]
-    images = model.sample(3, generator_for(2))
-    assert torch.equal(images, model.sample(3, generator_for(2)))
-    with torch.no_grad():
-        assert bool(model.log_likelihood(images, generator_for(3)).nats.isfinite().all())
+    assert_learns_and_samples(model, random_images(SMALL, 3))
 
 
 def test_samples_follow_the_model() -> None:
     model = toy_model()
-    images = model.sample(20000, generator_for(0)).long().flatten(1)
-    counts = torch.bincount(images @ torch.tensor([8, 4, 2, 1]), minlength=16).double()
-    expected = 20000 * exact_log_prob(model).exp()
-    assert bool(((counts - expected).abs() < 5 * expected.sqrt() + 3).all())
+    assert_samples_follow(model, exact_log_prob(model))
 
 
 def test_autocast_changes_little_and_stays_finite() -> None:
     torch.manual_seed(0)
     model = ConvDRAW(SMALL, config_with(num_steps=2, num_latents=5, has_linear_start=True))
     model.prepare(random_images(SMALL, 50), generator_for(0))
-    images = random_images(SMALL, 4)
-    full = model.log_likelihood(images, generator_for(0)).nats
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = model.log_likelihood(images, generator_for(0)).nats
-    assert torch.allclose(full, half, rtol=0.02)
+    assert_autocast_changes_little(model, random_images(SMALL, 4), 0.02)
 
 
 def test_shapes_that_cannot_be_are_refused() -> None:

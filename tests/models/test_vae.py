@@ -18,6 +18,7 @@ from dgm.model_api import LatentVariableModel
 from dgm.models.vae import VAE, VAEConfig
 from dgm.seeds import generator_for
 from dgm.types import CIFAR10, Images, ImageSpec
+from tests.bounds import assert_autocast_changes_little
 from tests.tiny import SMALL, all_images, random_images, tiny_model
 
 TOY = ImageSpec(1, 1, 2, levels=4)
@@ -132,11 +133,7 @@ def test_images_in_a_batch_do_not_touch_each_other() -> None:
 def test_autocast_changes_little_and_stays_finite() -> None:
     model = tiny_model("vae", SMALL).float()
     assert isinstance(model, VAE)
-    images = random_images(SMALL, 4)
-    full = model.log_likelihood(images, generator_for(0)).nats
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = model.log_likelihood(images, generator_for(0)).nats
-    assert torch.allclose(full, half, rtol=0.1)
+    assert_autocast_changes_little(model, random_images(SMALL, 4), 0.1)
 
 
 def test_grid_of_8_by_8_by_32_latents_on_cifar() -> None:
