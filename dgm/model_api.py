@@ -77,9 +77,9 @@ class Model(nn.Module, ABC):
         """Images drawn from the model. Shapes: () -> uint8 (N, C, H, W). Temperature 1 is the model itself."""
 
     def compile_hot_method(self) -> None:
-        """Replaces the method that does the work by its compiled form (torch.compile)."""
+        """Replaces the method that does the work by its compiled form (torch.compile), for one shape of batch."""
         if self.hot_method:
-            setattr(self, self.hot_method, torch.compile(getattr(self, self.hot_method)))
+            setattr(self, self.hot_method, torch.compile(getattr(self, self.hot_method), dynamic=False))
 
     def num_parameters(self) -> int:
         """Number of free parameters. Fitted models override it: their parameters are buffers."""

@@ -113,7 +113,11 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Provenance:
-    """provenance/<model>.json: who trained the weights, where and how long. Differs between machines and days."""
+    """provenance/<model>.json: who trained the weights, where, how long, with how much arithmetic.
+
+    Differs between machines and days. Floating-point operations of an image, a multiplication and an addition counted
+    as two: of the training objective forward, and of a whole training step; None for models that are fitted.
+    """
 
     model: str
     profile: str
@@ -121,6 +125,8 @@ class Provenance:
     train_seconds: float
     images_seen: int
     num_steps: int
+    forward_flops_per_image: int | None
+    training_flops_per_image: int | None
     mlflow_run_id: str | None
     git_commit: str | None
     git_is_dirty: bool | None

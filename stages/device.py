@@ -20,6 +20,7 @@ def prepare_device(config: RunConfig, device: str | None = None, is_incremental:
     torch.set_num_threads(1 if is_incremental else min(config.threads, cores))
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True  # batches keep their shape, so trying the kernels once pays
     if (device or config.device) == "cuda" and not torch.cuda.is_available():
         raise StageError(
             "device is cuda in params.yaml, but torch sees no GPU; give --device cpu, or set "

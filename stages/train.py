@@ -11,6 +11,7 @@ from dgm.config import load_params
 from dgm.data.arrays import load_arrays
 from dgm.data.splits import make_splits
 from dgm.engine.fit import fit
+from dgm.engine.flops import count_flops
 from dgm.engine.loop import Trainer
 from dgm.engine.settings import FitConfig
 from dgm.fingerprints import training_key
@@ -24,6 +25,8 @@ from dgm.types import CIFAR10
 from dgm.weights import save_weights
 from stages.cli import DATA, PAUSED, parse_arguments, run_stage
 from stages.device import prepare_device
+
+NUM_COUNTED_IMAGES = 4  # floating-point operations are counted on so many
 
 
 def main() -> None:
@@ -42,10 +45,11 @@ def main() -> None:
         saved = scratch.load()
         with open_run(profile, name, key, saved["run"] if saved else None, "train") as run:
             run.log_params({"model": params.models[name][profile], "common": common.model_dump()})
-            pause, save = arguments.stop_after_seconds, arguments.checkpoint_every_seconds
+            pause, save, flops = arguments.stop_after_seconds, arguments.checkpoint_every_seconds, None
             if isinstance(training, FitConfig):
                 result = fit(model, images, training, common.seed, scratch, run, save, pause)
             else:
+                flops = count_flops(model, images[:NUM_COUNTED_IMAGES], common.seed)
                 held_out = torch.from_numpy(splits.validation.copy()).to(device)
                 result = Trainer(model, images, held_out, training, common.seed, scratch, run, save).run(pause)
             if not result.is_finished:
@@ -54,7 +58,7 @@ def main() -> None:
                 raise SystemExit(PAUSED)
             save_weights(files.weights, result.state)
             write_table(files.curve, CURVE_COLUMNS, result.rows)
-            write_record(files.provenance, make_provenance(name, profile, str(device), result, run.run_id))
+            write_record(files.provenance, make_provenance(name, profile, str(device), result, flops, run.run_id))
             run.log_metrics({"train_seconds": result.seconds, "images_seen": result.images_seen}, result.num_steps)
             run.log_artifact(files.curve, None)
         scratch.clear()

@@ -35,13 +35,21 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "num_components": 2,
         "tree_states": [2],
         "num_fit_images": None,
+        "has_mirrored_whitening": True,
         "num_shared_images": 64,
         "num_shared_iterations": 1,
         "shared_pseudo_counts": 1.0,
         "position_pseudo_counts": 10.0,
         "tree_pseudo_counts": 0.1,
     },
-    "nice": {"num_couplings": 2, "num_hidden_layers": 1, "num_hidden": 6, "dropout": 0.0, "num_whitening_images": None},
+    "nice": {
+        "num_couplings": 2,
+        "num_hidden_layers": 1,
+        "num_hidden": 6,
+        "dropout": 0.0,
+        "num_whitening_images": None,
+        "has_mirrored_whitening": True,
+    },
     "real_nvp": {"num_features": 3, "num_blocks": 1, "num_scales": 2, "norm": "act_norm", "margin": 0.05},
     "vae": {
         "features": [4, 5],
@@ -149,6 +157,7 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "first_variance": 0.05,
         "has_linear_start": True,
         "num_start_images": None,
+        "has_mirrored_start": True,
         "num_evaluation_steps": 0,
     },
 }
@@ -218,6 +227,7 @@ def tiny_training(**changes: Any) -> dict[str, Any]:
         "channels_last": False,
         "validate_every": 5,
         "num_validation_images": 20,
+        "validation_batch_size": 50,
     }
     return values | changes
 

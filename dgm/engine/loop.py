@@ -31,7 +31,6 @@ from dgm.tracking.tracked_run import TrackedRun
 from dgm.types import Images
 from dgm.units import nats_to_bits_per_subpixel
 
-VALIDATION_BATCH_SIZE = 50  # images; validation noise is drawn batch by batch, so this is a number of the curve
 CHECK_EVERY_ON_CUDA = 25  # reading the loss waits for the device, so it is not done at every step there
 
 
@@ -210,6 +209,10 @@ class Trainer:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
+    def _uncompiled(self) -> AbstractContextManager[Any]:
+        """Validation runs the model's own code: compiling it for other shapes without gradient costs minutes."""
+        return torch.compiler.set_stance("force_eager") if self.config.compile else nullcontext()
+
     def _show(self, bar: Progress, progress: float) -> None:
         rate = self.step * self.config.batch_size / max(self.seconds, 1e-9)
         learning_rate = self.config.learning_rate * learning_rate_factor(self.config, progress)
@@ -242,8 +245,8 @@ class Trainer:
 
     def _validate(self) -> float:
         self.model.eval()
-        size = VALIDATION_BATCH_SIZE
-        with self.average.applied(), self._precision():
+        size = self.config.validation_batch_size
+        with self.average.applied(), self._precision(), self._uncompiled():
             scored = score_images(
                 self.model.log_likelihood,
                 self.validation_images,

@@ -15,27 +15,29 @@ ADAMW_EPSILON = 1e-8
 MUON_MOMENTUM = 0.95
 
 
-def orthogonalize(update: Tensor, num_iterations: int = 5) -> Tensor:
-    """The nearest (semi-)orthogonal matrix, roughly: singular values end in about [0.7, 1.2].
+def orthogonalize(updates: Tensor, num_iterations: int = 5) -> Tensor:
+    """The nearest (semi-)orthogonal matrix of each, roughly: singular values end in about [0.7, 1.2].
 
-    Newton-Schulz iteration with a quintic polynomial. Shapes: (rows, columns) unchanged.
+    Newton-Schulz iteration with a quintic polynomial. Shapes: (matrices, rows, columns) unchanged.
     Source: Jordan et al. (2024), "Muon: an optimizer for hidden layers", coefficients from there.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = update.bfloat16() if update.is_cuda else update.float()
-    if is_tall := x.shape[0] > x.shape[1]:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+    x = updates.bfloat16() if updates.is_cuda else updates.float()
+    if is_tall := x.shape[1] > x.shape[2]:
+        x = x.mT
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(num_iterations):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if is_tall else x).to(update.dtype)
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return (x.mT if is_tall else x).to(updates.dtype)
 
 
 class Muon(Optimizer):
     """Momentum, orthogonalized; convolution kernels count as (out, in * taps) matrices.
 
-    The step is scaled to the root mean square of an AdamW step, so that learning rates carry over.
+    The step is scaled to the root mean square of an AdamW step, so that learning rates carry over. Matrices of one
+    shape are worked on together: one by one, a deep network's would take a GPU longer to launch than to compute.
     Source: Liu et al. (2025), arXiv 2502.16982, equation 4.
     Differs: torch.optim.Muon (2.13) refuses parameters that are not 2-D.
     """
@@ -46,18 +48,26 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            same_shape: dict[tuple[int, int], list[Tensor]] = {}
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum: Tensor = state["momentum"]
-                momentum.lerp_(parameter.grad, 1 - MUON_MOMENTUM)
-                direction = parameter.grad.lerp(momentum, MUON_MOMENTUM).flatten(1)
-                scale = 0.2 * max(direction.shape) ** 0.5
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(orthogonalize(direction).view_as(parameter), alpha=-group["lr"] * scale)
+                if parameter.grad is not None:
+                    same_shape.setdefault((len(parameter), parameter[0].numel()), []).append(parameter)
+            for shape, parameters in same_shape.items():
+                self._step_together(parameters, shape, group["lr"], group["weight_decay"])
+
+    def _step_together(self, parameters: list[Tensor], shape: tuple[int, int], rate: float, decay: float) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta: list[Tensor] = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - MUON_MOMENTUM)  # type: ignore[attr-defined]
+        ahead = torch._foreach_lerp(gradients, momenta, MUON_MOMENTUM)  # type: ignore[attr-defined]
+        updates = orthogonalize(torch.stack([direction.reshape(shape) for direction in ahead]))
+        scale = 0.2 * max(shape) ** 0.5
+        torch._foreach_mul_(parameters, 1 - rate * decay)  # type: ignore[attr-defined]
+        changes = [update.view_as(parameter) for update, parameter in zip(updates, parameters, strict=True)]
+        torch._foreach_add_(parameters, changes, alpha=-rate * scale)  # type: ignore[attr-defined]
 
 
 def make_optimizers(model: nn.Module, config: TrainingConfig) -> list[Optimizer]:

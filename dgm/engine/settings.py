@@ -20,6 +20,7 @@ class TrainingConfig(Config):
 
     The learning rate rises linearly over `warmup_fraction` of the progress, stays, and falls to zero over the last
     `decay_fraction` (Haegele et al. 2024, arXiv 2405.18392). `max_seconds` counts training time over all sessions.
+    `validation_batch_size`: validation noise is drawn batch by batch, so this is a number of the curve.
     """
 
     optimizer: Literal["adamw", "muon"]
@@ -41,3 +42,4 @@ class TrainingConfig(Config):
     channels_last: bool
     validate_every: int = Field(gt=0)
     num_validation_images: int = Field(gt=0, le=5000)
+    validation_batch_size: int = Field(gt=0)

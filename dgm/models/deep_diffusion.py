@@ -56,7 +56,7 @@ from dgm.types import Images, ImageSpec
 class DeepDiffusionConfig(ReverseNetworkConfig):
     """num_steps: T. schedule: see dgm.nets.forward_trajectory. first_variance: beta_1, in units of the data's variance;
     published: 1 / T + 0.001. has_linear_start: see above. num_start_images: how many training images, the first ones,
-    its moments are taken over; null for all. num_evaluation_steps: random steps an image in an evaluation; 0 for all.
+    its moments are taken over; null for all. has_mirrored_start: over their mirror images too. num_evaluation_steps: random steps an image in an evaluation; 0 for all.
     """
 
     num_steps: int = Field(ge=2)
@@ -64,6 +64,7 @@ class DeepDiffusionConfig(ReverseNetworkConfig):
     first_variance: float = Field(gt=0, lt=0.5)
     has_linear_start: bool
     num_start_images: int | None = Field(ge=1)
+    has_mirrored_start: bool
     num_evaluation_steps: int = Field(ge=0)
 
 
@@ -84,7 +85,7 @@ class DeepDiffusion(GradientTrained, BoundModel):
         self.register_buffer("bumps", torch.cat([bumps[:1], bumps]), persistent=False)  # indexed by t = 0 ... T
 
     def prepare(self, images: Images, generator: torch.Generator) -> None:
-        self.start.fit(images[: self.config.num_start_images])
+        self.start.fit(images[: self.config.num_start_images], self.config.has_mirrored_start)
 
     def read_network(self, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f_mu and f_sigma at y_t. Shapes: (N, D), (N,) -> twice (N, D) float64."""

@@ -38,7 +38,8 @@ CHUNK = 1024  # images or blocks that are worked on at once
 class DeepGMMConfig(Config):
     """block_size: side of a block in pixels. num_components: K, transforms a block.
     tree_states: hidden states of the blocks' parents, grandparents, ..., root; empty for independent blocks.
-    num_fit_images: the first ones; null for all. num_shared_iterations: of EM with one mixture for all positions, on
+    num_fit_images: the first ones; null for all. has_mirrored_whitening: the whitening is also that of their mirror
+    images, so that it fits them less closely and others better. num_shared_iterations: of EM with one mixture for all positions, on
     num_shared_images; the others refine each position and the tree on all.
     shared_pseudo_counts: points with mean 0 and covariance I added to each shared component, so that none collapses.
     position_pseudo_counts: points of the shared component added to each position's.
@@ -48,6 +49,7 @@ class DeepGMMConfig(Config):
     num_components: int = Field(ge=1)
     tree_states: list[int]
     num_fit_images: int | None = Field(ge=1)
+    has_mirrored_whitening: bool
     num_shared_images: int = Field(ge=1)
     num_shared_iterations: int = Field(ge=0)
     shared_pseudo_counts: float = Field(ge=0)
@@ -102,7 +104,7 @@ class DeepGMM(Fitted, DensityModel):
     @torch.no_grad()
     def start(self, images: Images, generator: torch.Generator) -> None:
         images = images[: self.config.num_fit_images]
-        mean, covariance = image_moments(images)
+        mean, covariance = image_moments(images, is_mirrored=self.config.has_mirrored_whitening)
         whitening, log_determinant = zca(covariance, "the covariance of the training images")
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)

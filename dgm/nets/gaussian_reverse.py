@@ -66,8 +66,11 @@ class GaussianReverse(nn.Module):
         self._sum_bands()
 
     @torch.no_grad()
-    def fit(self, images: Images) -> None:
-        """Moments of dequantized uint8 images: all of them if there are directions, else one mean and one scale."""
+    def fit(self, images: Images, is_mirrored: bool) -> None:
+        """Moments of dequantized uint8 images: all of them if there are directions, else one mean and one scale.
+
+        is_mirrored: of their mirror images too, which changes the directions only.
+        """
         if self.directions is None:
             counts = torch.zeros(self.spec.levels, dtype=torch.float64, device=images.device)
             for chunk in images.split(CHUNK_SIZE):
@@ -77,7 +80,7 @@ class GaussianReverse(nn.Module):
             self.mean.fill_(float(mean))
             self.scale.copy_(((counts * (levels - mean) ** 2).sum() / counts.sum() + DEQUANTIZATION_VARIANCE).sqrt())
         else:
-            mean, covariance = image_moments(images)
+            mean, covariance = image_moments(images, is_mirrored=is_mirrored)
             variances, directions = principal_axes(covariance, "the covariance of the training images")
             self.mean.copy_(mean.view(self.spec.shape))
             # one scalar of unit variance about one mean, as without directions; the mean image is a refinement

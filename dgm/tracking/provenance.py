@@ -70,9 +70,15 @@ class TrainingRecord(Protocol):
 
 
 def make_provenance(
-    model: str, profile: str, device: str, result: TrainingRecord, mlflow_run_id: str | None
+    model: str,
+    profile: str,
+    device: str,
+    result: TrainingRecord,
+    flops_per_image: tuple[int, int] | None,
+    mlflow_run_id: str | None,
 ) -> Provenance:
-    """The record of a training that ends now, on this machine."""
+    """The record of a training that ends now, on this machine. flops_per_image: forward, whole step; None if fitted."""
+    forward_flops, training_flops = flops_per_image or (None, None)
     return Provenance(
         model=model,
         profile=profile,
@@ -80,6 +86,8 @@ def make_provenance(
         train_seconds=result.seconds,
         images_seen=result.images_seen,
         num_steps=result.num_steps,
+        forward_flops_per_image=forward_flops,
+        training_flops_per_image=training_flops,
         mlflow_run_id=mlflow_run_id,
         git_commit=git_commit(),
         git_is_dirty=git_is_dirty(),

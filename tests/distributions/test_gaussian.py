@@ -49,6 +49,15 @@ def test_moments_are_exact_sums_of_integers() -> None:
         image_moments(images, chunk_size=1025)
 
 
+def test_mirrored_moments_are_those_of_twice_the_images() -> None:
+    images = torch.randint(0, 256, (50, 3, 2, 4), generator=generator_for(3), dtype=torch.uint8)
+    images[:, :, :, 0] //= 2  # left and right differ
+    expected = image_moments(torch.cat([images, images.flip(-1)]))
+    for actual, both in zip(image_moments(images, is_mirrored=True), expected, strict=True):
+        torch.testing.assert_close(actual, both, rtol=0, atol=1e-9)
+    assert float((expected[0] - image_moments(images)[0]).abs().max()) > 10
+
+
 def test_zca_whitens_and_knows_its_log_determinant() -> None:
     covariance = spd(6)
     whitening, log_det = zca(covariance, "covariance")

@@ -38,7 +38,7 @@ def test_the_rate_rises_stays_and_falls_to_zero() -> None:
 @pytest.mark.parametrize("shape", [(8, 8), (4, 30), (30, 4)])
 def test_orthogonalized_updates_have_singular_values_near_one(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    singular = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+    singular = torch.linalg.svdvals(orthogonalize(torch.randn(3, *shape)))
     assert float(singular.min()) > 0.4
     assert float(singular.max()) < 1.3
 
@@ -51,6 +51,28 @@ def test_muon_takes_a_step_of_the_size_it_promises() -> None:
     root_mean_square = float(kernel.detach().square().mean().sqrt())
     assert root_mean_square == pytest.approx(0.5 * 0.2, rel=0.2)
     assert float((kernel.detach() * kernel.grad).sum()) < 0
+
+
+def test_matrices_of_one_shape_take_the_steps_that_each_would_take_alone() -> None:
+    def steps(kernels: list[nn.Parameter], is_together: bool) -> list[Tensor]:
+        groups = [kernels] if is_together else [[kernel] for kernel in kernels]
+        optimizers = [Muon(group, lr=0.1, weight_decay=0.5) for group in groups]
+        for seed in range(3):
+            torch.manual_seed(seed)
+            for index, kernel in enumerate(kernels):
+                kernel.grad = torch.randn(kernel.shape) * 10**index
+            for optimizer in optimizers:
+                optimizer.step()
+        return [kernel.detach() for kernel in kernels]
+
+    shapes = [(6, 2, 3, 1), (6, 6), (6, 2, 1, 3), (6, 4)]
+    torch.manual_seed(9)
+    values = [torch.randn(shape).contiguous() for shape in shapes]
+    values[0] = values[0].contiguous(memory_format=torch.channels_last)
+    alone, together = (steps([nn.Parameter(value.clone()) for value in values], flag) for flag in (False, True))
+    for one, other, value in zip(alone, together, values, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        assert float((one - value).abs().max()) > 0.01
 
 
 def test_every_parameter_is_optimized_once_and_only_matrices_decay() -> None:

@@ -28,7 +28,7 @@ TOY = ImageSpec(1, 1, 1, levels=4)
 def new_model(spec: ImageSpec, **changes: Any) -> DeepDiffusion:
     """In float64, fitted to correlated images, f = 0."""
     torch.manual_seed(1)
-    values = TINY_MODELS["deep_diffusion"] | {"block": 1} | changes
+    values = TINY_MODELS["deep_diffusion"] | {"block": 1, "has_mirrored_start": False} | changes
     model = DeepDiffusion(spec, DeepDiffusionConfig.model_validate(values)).double()
     model.prepare(correlated_images(300, spec), generator_for(0))
     return model.eval()
@@ -67,6 +67,16 @@ def test_linear_start_is_tight_for_a_gaussian_as_the_first_step_shrinks() -> Non
         gaps.append(float(exact - nats(model, images, seed=3).mean()))
     assert gaps[0] > gaps[1] > gaps[2] > 0
     assert gaps[2] < 0.01
+
+
+def test_mirrored_start_is_that_of_the_images_and_their_mirror_images() -> None:
+    images = correlated_images(300, SPEC)  # what new_model is fitted to
+    start = new_model(SPEC, has_mirrored_start=True).start
+    mean, covariance = image_moments(torch.cat([images, images.flip(-1)]))
+    assert start.directions is not None
+    rebuilt = start.scale**2 * (start.directions * start.variances) @ start.directions.T
+    assert torch.allclose(start.mean.flatten(), mean, atol=1e-9)
+    assert torch.allclose(rebuilt, covariance, atol=1e-6)
 
 
 @pytest.mark.parametrize("has_linear_start", [True, False])

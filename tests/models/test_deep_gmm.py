@@ -21,6 +21,7 @@ SETTINGS = {
     "num_components": 3,
     "tree_states": [2],
     "num_fit_images": None,
+    "has_mirrored_whitening": False,
     "num_shared_images": 300,
     "num_shared_iterations": 3,
     "shared_pseudo_counts": 1e-6,
@@ -50,6 +51,14 @@ def test_one_component_is_the_full_gaussian() -> None:
     model.inverse_factors.copy_(torch.eye(dim, dtype=torch.float64).expand_as(model.inverse_factors))
     x = IMAGES.double() + 0.25
     torch.testing.assert_close(model.log_density(x), gaussian.log_density(x), rtol=0, atol=1e-8)
+
+
+def test_mirrored_whitening_is_that_of_the_images_and_their_mirror_images() -> None:
+    mirrored, doubled = untrained(has_mirrored_whitening=True), untrained()
+    mirrored.start(IMAGES, generator_for(0))
+    doubled.start(torch.cat([IMAGES, IMAGES.flip(-1)]), generator_for(0))
+    torch.testing.assert_close(mirrored.whitening, doubled.whitening, rtol=0, atol=1e-9)
+    torch.testing.assert_close(mirrored.mean, doubled.mean, rtol=0, atol=1e-9)
 
 
 def test_density_is_the_sum_over_every_path() -> None:

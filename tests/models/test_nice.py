@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,19 @@ from dgm.types import CIFAR10, ImageSpec
 from tests.tiny import random_images, tiny_model
 
 SPEC = ImageSpec(1, 1, 2, levels=4)
+
+
+def config_with(**changes: Any) -> NICEConfig:
+    """The published one but for the changes."""
+    published: dict[str, Any] = {
+        "num_couplings": 4,
+        "num_hidden_layers": 4,
+        "num_hidden": 2000,
+        "dropout": 0.1,
+        "num_whitening_images": None,
+        "has_mirrored_whitening": False,
+    }
+    return NICEConfig.model_validate(published | changes)
 
 
 def test_the_density_integrates_to_one() -> None:
@@ -31,8 +45,7 @@ def test_training_starts_at_whitened_data_under_a_logistic() -> None:
     spec = ImageSpec(3, 2, 2, levels=16)
     torch.manual_seed(0)
     images = (random_images(spec, 400).float() / 2 + 4 * torch.randn(400, 1, 1, 1)).clamp(0, 15).to(torch.uint8)
-    config = NICEConfig(num_couplings=4, num_hidden_layers=1, num_hidden=8, dropout=0.0, num_whitening_images=None)
-    model = NICE(spec, config).double().eval()
+    model = NICE(spec, config_with(num_hidden_layers=1, num_hidden=8, dropout=0.0)).double().eval()
     model.prepare(images, generator_for(0))
     x = images.double() + 0.5
     flat = x.flatten(1).numpy()
@@ -45,6 +58,15 @@ def test_training_starts_at_whitened_data_under_a_logistic() -> None:
     expected = expected - 0.5 * values.log().sum().item()
     with torch.no_grad():
         assert torch.allclose(model.log_density(x), torch.from_numpy(expected), atol=1e-8)
+
+
+def test_mirrored_whitening_treats_an_image_and_its_mirror_image_alike() -> None:
+    spec = ImageSpec(3, 2, 2, levels=16)
+    images = random_images(spec, 50)
+    model = NICE(spec, config_with(num_hidden=8, has_mirrored_whitening=True)).double().eval()
+    model.prepare(images, generator_for(0))
+    h, mirrored = (model._whiten(x.double() + 0.5).view_as(x) for x in (images, images.flip(-1)))
+    assert torch.allclose(h, mirrored.flip(-1), atol=1e-10)
 
 
 def test_scales_are_the_maximum_likelihood_of_scipy() -> None:
@@ -70,6 +92,5 @@ def test_samples_come_through_the_exact_inverse() -> None:
 
 
 def test_the_published_size() -> None:
-    config = NICEConfig(num_couplings=4, num_hidden_layers=4, num_hidden=2000, dropout=0.1, num_whitening_images=None)
     with torch.device("meta"):
-        assert NICE(CIFAR10, config).num_parameters() == pytest.approx(72.617e6, rel=1e-4)
+        assert NICE(CIFAR10, config_with()).num_parameters() == pytest.approx(72.617e6, rel=1e-4)

@@ -37,7 +37,20 @@ METRICS = Metrics(
     code_and_params_key="key",
 )
 PROVENANCE = Provenance(
-    "", "cpu", "cpu", 101.5, 64000, 2000, "run-id", "0123456789abcdef", True, "2026-01-02T03:04:05+00:00", {}, None
+    "",
+    "cpu",
+    "cpu",
+    101.5,
+    64000,
+    2000,
+    4_000_000,
+    12_000_000,
+    "run-id",
+    "0123456789abcdef",
+    True,
+    "2026-01-02T03:04:05+00:00",
+    {},
+    2**30,
 )
 
 

@@ -98,11 +98,14 @@ def test_peak_memory_is_in_bytes() -> None:
 
 def test_record_of_a_training(repository: Path) -> None:
     result = Training(seconds=12.5, images_seen=640, num_steps=10)
-    record = make_provenance("vae", "cpu", "cpu", result, "r1")
+    record = make_provenance("vae", "cpu", "cpu", result, (300, 900), "r1")
     path = repository / "vae.json"
     write_record(path, record)
     assert read_record(path, Provenance) == record
     assert (record.model, record.profile, record.mlflow_run_id) == ("vae", "cpu", "r1")
     assert (record.train_seconds, record.images_seen, record.num_steps) == (12.5, 640, 10)
+    assert (record.forward_flops_per_image, record.training_flops_per_image) == (300, 900)
     assert (record.git_commit, record.git_is_dirty) == (git_commit(), False)
     assert datetime.fromisoformat(record.finished_at).tzinfo is not None
+    fitted = make_provenance("ppca", "cpu", "cpu", result, None, "r1")
+    assert (fitted.forward_flops_per_image, fitted.training_flops_per_image) == (None, None)

@@ -19,7 +19,7 @@ def trained(client: MlflowClient, project: Path, monkeypatch: pytest.MonkeyPatch
     with open_run("cpu", "vae", "now", None, "train") as run:
         run_id = run.run_id
     files = RunFiles("cpu", "vae")
-    provenance = Provenance("vae", "cpu", "cpu", 1.0, 1, 1, run_id, None, None, "2026-11-24", {}, None)
+    provenance = Provenance("vae", "cpu", "cpu", 1.0, 1, 1, 3, 9, run_id, None, None, "2026-11-24", {}, None)
     write_record(files.provenance, provenance)
     terms = {"reconstruction": 3.0, "kl_layer_01": 1.5}
     write_record(
