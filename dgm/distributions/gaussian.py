@@ -26,8 +26,8 @@ def image_moments(images: Images, chunk_size: int = 1024, is_mirrored: bool = Fa
     x = v + u with u uniform on [0, 1)^D, in expectation over u: the mean of the integers plus 1/2, their covariance
     (divided by N) plus I/12. The sums are exact: centred bytes have products up to 2^14, so a chunk of up to 2^10
     images sums to integers that float32 holds without rounding.
-    is_mirrored: over the images and their mirror images, left and right exchanged. Twice as many images, so a covariance
-    that fits the training images less and others better; the cost is that of the images alone.
+    is_mirrored: over the images and their mirror images, left and right exchanged. Twice as many images, so the
+    covariance fits the training images less and others better; the cost is that of the images alone.
     Shapes: uint8 (N, C, H, W) -> (D,), (D, D). Raises: ValueError if there is no image or a chunk is too large.
     """
     if not 0 < chunk_size <= 1024:

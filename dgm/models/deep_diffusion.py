@@ -56,7 +56,8 @@ from dgm.types import Images, ImageSpec
 class DeepDiffusionConfig(ReverseNetworkConfig):
     """num_steps: T. schedule: see dgm.nets.forward_trajectory. first_variance: beta_1, in units of the data's variance;
     published: 1 / T + 0.001. has_linear_start: see above. num_start_images: how many training images, the first ones,
-    its moments are taken over; null for all. has_mirrored_start: over their mirror images too. num_evaluation_steps: random steps an image in an evaluation; 0 for all.
+    its moments are taken over; null for all. has_mirrored_start: over their mirror images too.
+    num_evaluation_steps: random steps an image in an evaluation; 0 for all.
     """
 
     num_steps: int = Field(ge=2)

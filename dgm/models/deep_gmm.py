@@ -39,8 +39,9 @@ class DeepGMMConfig(Config):
     """block_size: side of a block in pixels. num_components: K, transforms a block.
     tree_states: hidden states of the blocks' parents, grandparents, ..., root; empty for independent blocks.
     num_fit_images: the first ones; null for all. has_mirrored_whitening: the whitening is also that of their mirror
-    images, so that it fits them less closely and others better. num_shared_iterations: of EM with one mixture for all positions, on
-    num_shared_images; the others refine each position and the tree on all.
+    images, so that it fits them less closely and others better.
+    num_shared_iterations: of EM with one mixture for all positions, on num_shared_images; the others refine each
+    position and the tree on all.
     shared_pseudo_counts: points with mean 0 and covariance I added to each shared component, so that none collapses.
     position_pseudo_counts: points of the shared component added to each position's.
     tree_pseudo_counts: added to the expected count of every entry of the tree's tables."""

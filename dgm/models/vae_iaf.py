@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm.config import Config
-from dgm.distributions.diagonal_gaussian import DiagonalGaussian, sum_per_image
+from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise, sum_per_image
 from dgm.distributions.discretized_logistic import (
     LOG_SCALE_OF_UNIT_VARIANCE,
     discretized_logistic_log_prob,
@@ -84,8 +84,17 @@ class VAEIAF(GradientTrained, LatentVariableModel):
             picked = torch.randperm(len(images), generator=generator, device=generator.device)
             self.linear.fit(images[picked[: self.config.num_start_images].to(images.device)])
 
-    def draw(self, images: Images, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
-        """log P(x | z) (N,), and log q - log p of each map of each layer from the top down, (N, latents); in nats."""
+    def noise(self, num_images: int, generator: torch.Generator) -> Tensor:
+        """Standard normal draws for all latents, from the top down. Shapes: -> (layers, N, latents, h, w)."""
+        config: VAEIAFConfig = self.config
+        grid = (self.spec.height // config.stem_stride, self.spec.width // config.stem_stride)
+        return standard_noise((config.num_layers, num_images, config.num_latents, *grid), generator, self.top)
+
+    def draw(self, images: Images, noise: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """log P(x | z) (N,), and log q - log p of each map of each layer from the top down, (N, latents); in nats.
+
+        Shapes: noise as `noise` draws it.
+        """
         x = unit_from_levels(images, self.spec.levels, self.top.dtype)
         frames = self._frames(x)
         h, evidence = self.stem(2 * x), []
@@ -93,8 +102,8 @@ class VAEIAF(GradientTrained, LatentVariableModel):
             h, found = layer.up(h)  # type: ignore[operator]
             evidence.append(found)
         h, latents, kl_maps = self.top.expand_as(h), [], []
-        for layer, frame in zip(self.layers, frames, strict=True):
-            h, z, kl = self._posterior_layer(layer, h, evidence.pop(), frame, generator)  # type: ignore[arg-type]
+        for layer, frame, unit in zip(self.layers, frames, noise.unbind(), strict=True):
+            h, z, kl = self._posterior_layer(layer, h, evidence.pop(), frame, unit)  # type: ignore[arg-type]
             latents.append(z)
             kl_maps.append(kl)
         log_prob = discretized_logistic_log_prob(images, *self.decode(h, latents), self.spec.levels)
@@ -117,11 +126,11 @@ class VAEIAF(GradientTrained, LatentVariableModel):
         h: Tensor,
         up: Evidence,
         frame: DiagonalGaussian | None,
-        generator: torch.Generator,
+        noise: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Features for the layer below, latents, and log q - log p of each map (N, latents) in nats."""
         prior, down, deterministic = layer.read(h)
-        z, log_q = layer.posterior_draw(up, down, generator)
+        z, log_q = layer.posterior_draw(up, down, noise)
         if frame is not None:
             z, log_q = frame.mean + frame.log_std.exp() * z, log_q - frame.log_std
         log_ratio = (log_q - prior.log_density(z)).flatten(2).double().sum(dim=2)
@@ -141,20 +150,20 @@ class VAEIAF(GradientTrained, LatentVariableModel):
         return mean, log_scale.clamp(*LOG_SCALE_RANGE).expand_as(mean)
 
     def bound_terms(self, images: Images, generator: torch.Generator) -> Mapping[str, Tensor]:
-        reconstruction, kl_maps = self.draw(images, generator)
+        reconstruction, kl_maps = self.draw(images, self.noise(len(images), generator))
         return {
             "reconstruction": reconstruction,
             **{f"kl_layer_{number:02d}": -maps.sum(dim=1) for number, maps in enumerate(kl_maps, start=1)},
         }
 
     def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
-        reconstruction, kl_maps = self.draw(images, generator)
+        reconstruction, kl_maps = self.draw(images, self.noise(len(images), generator))
         maps = torch.cat(kl_maps, dim=1)
         charged = maps.mean(dim=0).clamp(min=self.config.free_nats_per_map).sum()
         return Objective(loss=charged - reconstruction, nats=(reconstruction - maps.sum(dim=1)).detach())
 
     def log_weights(self, images: Images, generator: torch.Generator) -> Tensor:
-        reconstruction, kl_maps = self.draw(images, generator)
+        reconstruction, kl_maps = self.draw(images, self.noise(len(images), generator))
         return reconstruction - torch.cat(kl_maps, dim=1).sum(dim=1)
 
     @torch.no_grad()

@@ -64,11 +64,14 @@ class BidirectionalLayer(nn.Module):
         prior = DiagonalGaussian.from_network(parts[0], parts[1].clamp(*LOG_STD_RANGE))
         return prior, Evidence(parts[2], parts[3], parts[4]), parts[5]
 
-    def posterior_draw(self, up: Evidence, down: Evidence, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latents after the flow and the natural-log density of each coordinate, both (N, latents, h, w)."""
+    def posterior_draw(self, up: Evidence, down: Evidence, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents after the flow, made of standard normal noise, and the natural-log density of each coordinate.
+
+        Shapes: all (N, latents, h, w).
+        """
         log_std = (up.log_std + down.log_std).clamp(*LOG_STD_RANGE)
         start = DiagonalGaussian.from_network(up.mean + down.mean, log_std)
-        u = start.sample(generator)
+        u = start.mean + start.log_std.exp() * noise
         z, log_diagonal = self.flow(u, up.context + down.context)
         return z, start.log_density(u) - log_diagonal
 
