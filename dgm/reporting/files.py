@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dgm.reporting import tables
 from dgm.reporting.codecs import codec_table
+from dgm.reporting.compute import compute_csv, compute_table
 from dgm.reporting.curves import long_form, read_curves
 from dgm.reporting.page import page_html
 from dgm.reporting.plots import ladder_png, ppca_ladder_png, training_curves_png
@@ -36,8 +37,9 @@ def report_files(profile: str, current_keys: Mapping[str, str], root: Path = Pat
         "index.html": page_html(rows, differences, terms, rungs, profile, sampled, codecs),
         "cifar10_all.csv": tables.results_csv(tables.all_rows(rows)),
     }
-    texts["reference_codecs.csv"] = reference_codecs_csv(codecs)
-    readable = tables.readable_tables(rows, profile) | {"reference_codecs": codec_table(codecs)}
+    texts |= {"reference_codecs.csv": reference_codecs_csv(codecs), "compute.csv": compute_csv(rows)}
+    readable = tables.readable_tables(rows, profile)
+    readable |= {"reference_codecs": codec_table(codecs), "compute": compute_table(rows)}
     for name, table in readable.items():
         texts[f"{name}.md"] = tables.markdown(table)
         texts[f"{name}.tex"] = tables.latex(table)

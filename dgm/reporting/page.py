@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dgm.reporting.codecs import codec_table
+from dgm.reporting.compute import compute_table
 from dgm.reporting.ppca_ladder import SHOWN_COLUMNS, Rung, rungs_table
 from dgm.reporting.published import CATALOGUE, PIXELCNN_PP_TABLE, PIXELRNN_TABLE, PublishedRow
 from dgm.reporting.rows import BoundTerm, PairedDifference, ResultRow
@@ -16,7 +17,7 @@ from dgm.reporting.tables import NUMERIC_COLUMNS, Table, all_rows, published_cel
 from dgm.runs import ReferenceCodec
 
 TEMPLATE = "page.html"
-PROVENANCE_COLUMNS = ("Model", "Trained on", "Seconds", "Images seen", "Scored on", "Finished", "Commit", "MLflow run")
+PROVENANCE_COLUMNS = ("Model", "Scored on", "Finished", "Commit", "MLflow run")
 COMPRESSION_COLUMNS = ("Model", "Written", "Claimed", "Overhead", "Images", "Read back")
 TERM_COLUMNS = ("Model", "Part of the bound", "Bits")
 BOUND_COLUMNS = ("Model", "One sample (elbo)", "Importance-weighted", "Gained", "In the tables above")
@@ -38,8 +39,6 @@ NUMERIC = NUMERIC_COLUMNS | {
     *SHOWN_COLUMNS,
     *("Bits", "One sample (elbo)", "Importance-weighted", "Gained", "Start, validation", "End, validation", "Learned"),
     *(
-        "Seconds",
-        "Images seen",
         "Scored on",
         "Written",
         "Claimed",
@@ -89,6 +88,7 @@ def page_html(
         rungs=rungs_table(rungs),
         codecs=codec_table(codecs),
         compression=Table(COMPRESSION_COLUMNS, _compression_cells(rows)),
+        compute=compute_table(rows),
         provenance=Table(PROVENANCE_COLUMNS, _provenance_cells(rows)),
         sources=Table(SOURCE_COLUMNS, _source_cells()),
         samples=[_sample(row) for row in all_rows(rows)[::-1] if row.model in sampled],
@@ -174,9 +174,6 @@ def _provenance_cells(rows: Sequence[ResultRow]) -> list[list[str]]:
     return [
         [
             row.name,
-            row.device or "",
-            _number(row.train_seconds, 0),
-            _number(row.images_seen, 0),
             _number(row.num_test_images, 0),
             (row.finished_at or "").replace("T", " ").replace("+00:00", " UTC"),
             (row.git_commit or "")[:10] + (" + local changes" if row.git_is_dirty else ""),

@@ -28,6 +28,9 @@ class ResultRow:
     `claimed_bits_per_subpixel` are of the `num_compressed_images` images that were really written to a file.
     `start_` and `final_validation_bits_per_subpixel`, of gradient-trained models only, are from before any step and
     from the end of training.
+    `images_per_second`, over the whole training and its validation, and the floating-point operations are of models
+    that learn by gradient; `training_flops` are those of all images seen, forward and backward.
+    `published_compute` is what is known of the published training and from where, empty if nothing.
     `is_current` is False where code or parameters have changed since the model was scored.
     """
 
@@ -51,7 +54,13 @@ class ResultRow:
     final_validation_bits_per_subpixel: float | None
     train_seconds: float | None
     images_seen: int | None
+    images_per_second: float | None
     device: str | None
+    forward_flops_per_image: int | None
+    training_flops_per_image: int | None
+    training_flops: int | None
+    peak_memory_bytes: int | None
+    published_compute: str
     compressed_bits_per_subpixel: float | None
     claimed_bits_per_subpixel: float | None
     num_compressed_images: int | None
@@ -129,7 +138,13 @@ def _result_row(files: RunFiles, current_key: str | None) -> ResultRow:
         final_validation_bits_per_subpixel=final,
         train_seconds=provenance and provenance.train_seconds,
         images_seen=provenance and provenance.images_seen,
+        images_per_second=_images_per_second(provenance),
         device=provenance and provenance.device,
+        forward_flops_per_image=provenance and provenance.forward_flops_per_image,
+        training_flops_per_image=provenance and provenance.training_flops_per_image,
+        training_flops=_training_flops(provenance),
+        peak_memory_bytes=provenance and provenance.peak_memory_bytes,
+        published_compute=published.published_compute,
         compressed_bits_per_subpixel=compression and compression.compressed_bits_per_subpixel,
         claimed_bits_per_subpixel=compression and compression.claimed_bits_per_subpixel,
         num_compressed_images=compression and (compression.num_images or None),
@@ -140,6 +155,18 @@ def _result_row(files: RunFiles, current_key: str | None) -> ResultRow:
         git_is_dirty=provenance and provenance.git_is_dirty,
         finished_at=provenance and provenance.finished_at,
     )
+
+
+def _images_per_second(provenance: Provenance | None) -> float | None:
+    if provenance is None or provenance.training_flops_per_image is None:
+        return None
+    return provenance.images_seen / provenance.train_seconds
+
+
+def _training_flops(provenance: Provenance | None) -> int | None:
+    if provenance is None or provenance.training_flops_per_image is None:
+        return None
+    return provenance.training_flops_per_image * provenance.images_seen
 
 
 Record = TypeVar("Record", Metrics, Provenance, Compression)

@@ -15,7 +15,10 @@ LECTURE_TABLES = {"cifar10_pixelrnn": PIXELRNN_TABLE, "cifar10_pixelcnn_pp": PIX
 COLUMNS = ("Model", "Published", "Ours, test", "Ours, train", "How reached")
 ALL_COLUMNS = (*COLUMNS, "Parameters")
 NUMERIC_COLUMNS = frozenset(
-    {"Published", "Ours, test", "Ours, train", "Parameters", "One file an image", "All in one picture"}
+    {
+        *("Published", "Ours, test", "Ours, train", "Parameters", "One file an image", "All in one picture"),
+        *("Seconds", "Images seen", "Images/s", "Training PFLOP", "Peak GiB"),
+    }
 )
 NUM_TEST_IMAGES = 10000
 STALE = "†"

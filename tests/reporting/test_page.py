@@ -114,6 +114,14 @@ def test_a_start_stands_beside_the_end_of_training(tmp_path: Path) -> None:
     assert cells == [["NICE", "8.000", "5.100", "2.900", "ZCA whitening with a factorised logistic"]]
 
 
+def test_the_page_says_what_training_cost_and_what_is_known_of_the_published_run(tmp_path: Path) -> None:
+    whole_run(tmp_path, "pixelcnn_pp")
+    cells = {row[0]: row[1:] for row in rows_of(page(tmp_path), "What training cost")}
+    assert cells["PixelCNN++ †"][:6] == ["cpu", "102", "64,000", "631", "0.000768", "1.00"]
+    assert "5 days to 2.92" in cells["PixelCNN++ †"][6]
+    assert cells["NICE"][:6] == [""] * 6
+
+
 def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
     metrics(tmp_path, "<b>&x")
     html = page(tmp_path)

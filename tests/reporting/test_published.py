@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from dgm.registry import MODELS
 from dgm.reporting.published import CATALOGUE, FURTHER_ROWS, PIXELCNN_PP_TABLE, PIXELRNN_TABLE
 
@@ -39,6 +41,17 @@ def test_the_pixelcnn_pp_table_is_the_lectures() -> None:
 def test_every_published_figure_has_a_source_and_no_other_row_has_one() -> None:
     for row in (*PIXELRNN_TABLE, *PIXELCNN_PP_TABLE, *FURTHER_ROWS):
         assert bool(row.published_source) == (row.published_test is not None), row.key
+
+
+def test_what_is_said_of_a_published_training_names_its_place_and_is_the_same_in_both_tables() -> None:
+    for row in (*PIXELRNN_TABLE, *PIXELCNN_PP_TABLE, *FURTHER_ROWS):
+        assert row.published_compute == CATALOGUE[row.key].published_compute
+        if row.published_compute:
+            assert row.published_test is not None and row.published_compute.isascii()
+            assert re.search(r"\(.*(README of|quoted by).*\)$", row.published_compute), row.key
+    known = {key for key, row in CATALOGUE.items() if row.published_compute}
+    assert known == {"nice", "deep_diffusion", "vae_iaf", "gated_pixelcnn", "pixelcnn_pp"}
+    assert "5 days to 2.92" in CATALOGUE["pixelcnn_pp"].published_compute
 
 
 def test_one_row_a_model_takes_the_converted_diffusion_figure() -> None:

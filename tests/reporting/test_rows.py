@@ -34,7 +34,15 @@ def test_the_columns_cover_the_schema() -> None:
 def test_without_run_files_every_row_is_there_and_empty(tmp_path: Path) -> None:
     rows = result_rows("cpu", {"nice": "key"}, tmp_path)
     assert [row.model for row in rows] == list(CATALOGUE)
-    published = {"model", "name", "family", "published_test", "published_train", "published_source"}
+    published = {
+        "model",
+        "name",
+        "family",
+        "published_test",
+        "published_train",
+        "published_source",
+        "published_compute",
+    }
     for row in rows:
         assert all(getattr(row, column) is None for column in RESULT_COLUMNS if column not in published), row.model
 
@@ -44,6 +52,9 @@ def test_a_run_fills_its_row(tmp_path: Path) -> None:
     row = rows_by_model(tmp_path, pixelcnn="key")["pixelcnn"]
     assert (row.likelihood, row.test_bits_per_subpixel, row.parameters) == ("exact", 3.456789012345678, 1234567)
     assert (row.device, row.train_seconds, row.images_seen) == ("cpu", 101.5, 64000)
+    assert row.images_per_second == 64000 / 101.5
+    assert (row.forward_flops_per_image, row.training_flops_per_image) == (4_000_000, 12_000_000)
+    assert (row.training_flops, row.peak_memory_bytes) == (768_000_000_000, 2**30)
     assert (row.compressed_bits_per_subpixel, row.num_compressed_images, row.is_lossless) == (3.46, 100, True)
     assert (row.mlflow_run_id, row.git_commit, row.git_is_dirty) == ("run-id", "0123456789abcdef", True)
     assert (row.published_test, row.published_train) == (3.14, 3.08)

@@ -25,7 +25,7 @@ FILES = {
     "ladder.png",
     "ppca_ladder.png",
     *(f"cifar10_{table}.{kind}" for table in ("pixelrnn", "pixelcnn_pp", "all") for kind in ("md", "csv", "tex")),
-    *(f"reference_codecs.{kind}" for kind in ("md", "csv", "tex")),
+    *(f"{table}.{kind}" for table in ("reference_codecs", "compute") for kind in ("md", "csv", "tex")),
 }
 
 
