@@ -25,6 +25,7 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "num_components": 2,
         "basis": "zca",
         "num_fit_images": None,
+        "has_mirrored_whitening": True,
         "mean_pseudo_counts": 1.0,
         "variance_pseudo_counts": 10.0,
         "weight_pseudo_counts": 1.0,

@@ -36,6 +36,8 @@ CHUNK = 1000  # images that are worked on at once
 
 class MixtureOfGaussiansConfig(Config):
     """num_components: K. basis: directions of the diagonal covariances. num_fit_images: the first ones; null for all.
+    has_mirrored_whitening: mean and whitening are also those of their mirror images, so that they fit them less closely
+    and others better.
     mean_pseudo_counts: images at the global mean, variance_pseudo_counts: images with one variance in all directions,
     added to each component. weight_pseudo_counts: images, added to each component's share.
     min_images: a component with fewer is given half of the heaviest one's."""
@@ -43,6 +45,7 @@ class MixtureOfGaussiansConfig(Config):
     num_components: int = Field(ge=1)
     basis: Literal["pca", "zca", "opponent"]
     num_fit_images: int | None = Field(ge=1)
+    has_mirrored_whitening: bool
     mean_pseudo_counts: float = Field(ge=0)
     variance_pseudo_counts: float = Field(ge=0)
     weight_pseudo_counts: float = Field(gt=0)
@@ -81,7 +84,7 @@ class MixtureOfGaussians(Fitted, DensityModel):
         images = images[: self.config.num_fit_images]
         if len(images) < self.config.num_components:
             raise ValueError(f"num_components: {self.config.num_components} for {len(images)} images")
-        mean, covariance = image_moments(images)
+        mean, covariance = image_moments(images, is_mirrored=self.config.has_mirrored_whitening)
         dim = len(mean)
         variances, axes = principal_axes(covariance, "the covariance of the training images")
         whitening = axes.T / variances.sqrt().unsqueeze(1)

@@ -23,6 +23,7 @@ SETTINGS = {
     "num_components": 3,
     "basis": "pca",
     "num_fit_images": None,
+    "has_mirrored_whitening": False,
     "mean_pseudo_counts": 0.0,
     "variance_pseudo_counts": 0.0,
     "weight_pseudo_counts": 1e-12,
@@ -47,6 +48,15 @@ def test_one_component_is_the_full_gaussian(basis: str) -> None:
     gaussian.start(IMAGES, generator_for(0))
     x = IMAGES.double() + 0.25
     torch.testing.assert_close(model.log_density(x), gaussian.log_density(x), rtol=0, atol=1e-5)
+
+
+def test_mirrored_whitening_is_that_of_the_images_and_their_mirror_images() -> None:
+    mirrored, doubled = untrained(has_mirrored_whitening=True), untrained()
+    mirrored.start(IMAGES, generator_for(0))
+    doubled.start(torch.cat([IMAGES, IMAGES.flip(-1)]), generator_for(0))
+    gram, expected = (model.whitening.T @ model.whitening for model in (mirrored, doubled))  # free of the axes' signs
+    torch.testing.assert_close(gram, expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(mirrored.mean, doubled.mean, rtol=0, atol=1e-9)
 
 
 def test_opponent_directions_are_a_rotation_of_the_channels_of_each_pixel() -> None:
