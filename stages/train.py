@@ -26,7 +26,7 @@ from dgm.weights import save_weights
 from stages.cli import DATA, PAUSED, parse_arguments, run_stage
 from stages.device import prepare_device
 
-NUM_COUNTED_IMAGES = 4  # floating-point operations are counted on so many
+MAX_COUNTED_IMAGES = 32  # floating-point operations are counted on a batch, or on so many of its images
 
 
 def main() -> None:
@@ -49,7 +49,8 @@ def main() -> None:
             if isinstance(training, FitConfig):
                 result = fit(model, images, training, common.seed, scratch, run, save, pause)
             else:
-                flops = count_flops(model, images[:NUM_COUNTED_IMAGES], common.seed)
+                counted = images[: min(training.batch_size, MAX_COUNTED_IMAGES)]
+                flops = count_flops(model, counted, common.seed)
                 held_out = torch.from_numpy(splits.validation.copy()).to(device)
                 result = Trainer(model, images, held_out, training, common.seed, scratch, run, save).run(pause)
             if not result.is_finished:
