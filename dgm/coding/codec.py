@@ -1,8 +1,8 @@
 """An entropy coder driven by a model: its file length proves the likelihood, its decoder proves the causality.
 
-Encoder and decoder ask the same `Conditionals` object for the same probabilities in the same batch and on one thread,
-so that float noise cannot part them; what differs between machines is refused by the decoder or by the checksum of the
-pixels, never returned.
+Encoder and decoder ask the same `Conditionals` object for the same probabilities in the same batch, with sums in the
+same order, so that float noise cannot part them; what differs between machines is refused by the decoder or by the
+checksum of the pixels, never returned.
 
 The coder rounds probabilities to 24 bits and gives every level at least 2^-24: a sub-pixel that a model holds nearly
 impossible costs 24 bits where its claim is more, so a file may also end slightly below the claim.
@@ -45,17 +45,21 @@ def identity_of(model: AutoregressiveModel, name: str, code: str) -> int:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums in one order: on more threads a probability may differ in its last digit, and a file could not be read."""
+def sums_in_one_order() -> Iterator[None]:
+    """One thread, and on a GPU the convolutions that repeat themselves, not those that happened to be fastest.
+
+    Otherwise a probability may differ in its last digit, and a file could not be read.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+            yield
     finally:
         torch.set_num_threads(before)
 
 
-@one_thread()
+@sums_in_one_order()
 @torch.no_grad()
 def compress(model: AutoregressiveModel, images: Images, identity: int, track: Track = iter) -> Compressed:
     """The images as one range-coded stream, sub-pixel after sub-pixel in the model's order. Lossless."""
@@ -70,7 +74,7 @@ def compress(model: AutoregressiveModel, images: Images, identity: int, track: T
     return Compressed(len(images), identity, _pixels_checksum(images), encoder.get_compressed())
 
 
-@one_thread()
+@sums_in_one_order()
 @torch.no_grad()
 def decompress(model: AutoregressiveModel, compressed: Compressed, track: Track = iter) -> Images:
     """The images, from the words and the weights alone. Shapes: -> uint8 (N, C, H, W).
