@@ -31,7 +31,7 @@ from dgm.model_api import GradientTrained
 from dgm.registry import MODELS, model_class
 from dgm.runs import write_text
 from dgm.tracking.provenance import device_name, git_commit, git_is_dirty
-from stages.cli import DATA
+from stages.cli import DATA, run_stage
 from stages.device import prepare_device
 
 OUTPUT = Path(__file__).parent / "training_speed.md"
@@ -165,9 +165,10 @@ def report(rows: Sequence[Speed | Failure], machine: Machine, settings: Settings
 
 
 def main() -> None:
+    trained = [name for name in MODELS if issubclass(model_class(name), GradientTrained)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", choices=PROFILES, default="gpu")
-    parser.add_argument("--models", nargs="+", choices=sorted(MODELS), help="default: all that learn by gradient")
+    parser.add_argument("--models", nargs="+", choices=trained, help="default: all that learn by gradient")
     parser.add_argument("--seconds", type=float, default=60.0, help="of training, a model")
     parser.add_argument("--device", choices=("cpu", "cuda"))
     parser.add_argument("--batch-size", type=int)
@@ -179,13 +180,12 @@ def main() -> None:
     machine = in_own_process(measure_machine, settings, params)
     images = training_arrays(DATA)[1]
     rows: list[Speed | Failure] = []
-    for name in given.models or MODELS:
-        if issubclass(model_class(name), GradientTrained):
-            rows.append(attempt(measure, name, settings, params))
-            write_text(given.output, report(rows, machine, settings, images))
-            print(table(rows[-1:], machine.ceiling_flops).splitlines()[-1], flush=True)
+    for name in given.models or trained:
+        rows.append(attempt(measure, name, settings, params))
+        write_text(given.output, report(rows, machine, settings, images))
+        print(table(rows[-1:], machine.ceiling_flops).splitlines()[-1], flush=True)
     print(report(rows, machine, settings, images))
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

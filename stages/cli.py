@@ -38,6 +38,12 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
         main()
     except (ConfigError, StageError) as error:
         sys.exit(f"error: {error}")
+    except ValueError as error:
+        from dgm.distributions.gaussian import NotPositiveDefiniteError  # imports torch, which not every stage needs
+
+        if not isinstance(error, NotPositiveDefiniteError):
+            raise
+        sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
     except KeyboardInterrupt:

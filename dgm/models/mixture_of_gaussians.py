@@ -6,12 +6,14 @@ components differ in where an image has contrast; with `opponent` each belongs t
 of its colour contrasts. One component is the full Gaussian.
 Source: Dempster, Laird & Rubin (1977), "Maximum likelihood from incomplete data via the EM algorithm", section 4.3.
 Differs: maximum a posteriori with conjugate pseudo-counts; dequantization noise enters in expectation (Jensen), so
-that the fit is free of noise; a component that has lost its images is split off the heaviest one.
+that the fit is free of noise; a component that has lost its images is split off the heaviest one, with a warning: the
+likelihood may fall in that iteration. Covariances are diagonal in one basis that all components share.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Literal
 
@@ -29,6 +31,7 @@ from dgm.distributions.gaussian import (
 )
 from dgm.distributions.gaussian_mixture import posterior
 from dgm.model_api import DensityModel, Fitted
+from dgm.runs import StageError
 from dgm.types import Images, ImageSpec
 
 CHUNK = 1000  # images that are worked on at once
@@ -40,7 +43,7 @@ class MixtureOfGaussiansConfig(Config):
     and others better.
     mean_pseudo_counts: images at the global mean, variance_pseudo_counts: images with one variance in all directions,
     added to each component. weight_pseudo_counts: images, added to each component's share.
-    min_images: a component with fewer is given half of the heaviest one's."""
+    min_images: a component with fewer is given half of the heaviest one's, if that has twice as many."""
 
     num_components: int = Field(ge=1)
     basis: Literal["pca", "zca", "opponent"]
@@ -82,8 +85,12 @@ class MixtureOfGaussians(Fitted, DensityModel):
     def start(self, images: Images, generator: torch.Generator) -> None:
         """Components of equal weight, one for each quantile of contrast: what images differ in most."""
         images = images[: self.config.num_fit_images]
-        if len(images) < self.config.num_components:
-            raise ValueError(f"num_components: {self.config.num_components} for {len(images)} images")
+        needed = math.ceil(self.config.num_components * max(self.config.min_images, 1.0))
+        if len(images) < needed:
+            raise StageError(
+                f"num_components: {self.config.num_components} of at least {max(self.config.min_images, 1.0):g} images "
+                f"(min_images) take {needed} images, there are {len(images)}"
+            )
         mean, covariance = image_moments(images, is_mirrored=self.config.has_mirrored_whitening)
         dim = len(mean)
         variances, axes = principal_axes(covariance, "the covariance of the training images")
@@ -140,15 +147,21 @@ class MixtureOfGaussians(Fitted, DensityModel):
         scatter = squares - (n + config.mean_pseudo_counts) * means.square()
         pulled = scatter + config.variance_pseudo_counts * self.scales.unsqueeze(1)
         variances = pulled / (n + config.variance_pseudo_counts).clamp(min=1e-300)
-        weights = counts + config.weight_pseudo_counts
+        counts = counts.clone()
         for dead in (counts < config.min_images).nonzero().flatten().tolist():
-            heaviest = int(weights.argmax())
-            weights[heaviest] /= 2
-            weights[dead] = weights[heaviest]
+            heaviest = int(counts.argmax())
+            if counts[heaviest] < 2 * config.min_images:
+                break
+            warnings.warn(
+                f"component {dead} was left with {float(counts[dead]):.3g} images: split off {heaviest}", stacklevel=2
+            )
+            counts[heaviest] /= 2
+            counts[dead] = counts[heaviest]
             means[dead] = means[heaviest]
             variances[dead] = variances[heaviest] * 1.2
+        weights = counts + config.weight_pseudo_counts
         if not bool((variances > 0).all()):
-            lost = (variances <= 0).any(dim=1).nonzero().flatten().tolist()
+            lost = (~(variances > 0)).any(dim=1).nonzero().flatten().tolist()
             raise NotPositiveDefiniteError(
                 f"components {', '.join(map(str, lost[:10]))} have no variance in some direction: "
                 "raise variance_pseudo_counts or lower num_components"

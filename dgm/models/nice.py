@@ -21,11 +21,11 @@ from dgm.config import Config
 from dgm.dequantization import dequantize
 from dgm.distributions.gaussian import image_moments, zca
 from dgm.model_api import TrainedDensityModel
-from dgm.nets.coupling import AdditiveCoupling
+from dgm.nets.coupling import AdditiveCoupling, invert
 from dgm.types import Images, ImageSpec
 
 NUM_SCALE_IMAGES = 2000
-NUM_NEWTON_STEPS = 30
+NUM_FIXED_POINT_STEPS = 30
 
 
 class NICEConfig(Config):
@@ -103,10 +103,14 @@ class NICE(TrainedDensityModel):
         shape = (num_images, self.spec.num_subpixels)
         uniforms = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
         h = temperature * torch.logit(uniforms, eps=1e-12).to(self.whitening) * (-self.log_scale).exp()
-        for coupling in [*self.couplings][::-1]:
-            h = coupling.inverse(h)  # type: ignore[operator]
+        h = invert(self.couplings, h, "the couplings")
         x = torch.linalg.solve(self.whitening.double(), h.double().T).T + self.mean
         return x.view(num_images, *self.spec.shape)
+
+    def num_parameters(self) -> int:
+        """Those of the networks and scales, and of the mean and covariance that whiten."""
+        dim = self.spec.num_subpixels
+        return super().num_parameters() + dim + dim * (dim + 1) // 2
 
 
 def standard_logistic_log_density(x: Tensor) -> Tensor:
@@ -120,7 +124,7 @@ def logistic_log_scales(h: Tensor) -> Tensor:
     The derivative 1 - mean(u tanh(u / 2)), u = exp(s) h, falls with s: a damped fixed point finds its zero.
     """
     log_scale = torch.full_like(h[0], 0.6)
-    for _ in range(NUM_NEWTON_STEPS):
+    for _ in range(NUM_FIXED_POINT_STEPS):
         u = h * log_scale.exp()
         log_scale = log_scale - 0.6 * (u * torch.tanh(u / 2)).mean(dim=0).clamp(min=1e-6).log()
     return log_scale

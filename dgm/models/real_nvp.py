@@ -28,6 +28,7 @@ from dgm.nets.coupling import (
     Squeeze,
     channel_mask,
     checkerboard_mask,
+    invert,
     per_image,
 )
 from dgm.types import Images, ImageSpec
@@ -113,13 +114,12 @@ class RealNVP(TrainedDensityModel):
 
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
         x: Tensor | None = None
-        for scale in [*self.scales][::-1]:
+        for number, scale in [*enumerate(self.scales, start=1)][::-1]:
             if x is None:
                 x = self._noise(num_images, self._innermost_shape(), generator, temperature)
             else:
                 x = torch.cat([x, self._noise(num_images, tuple(x.shape[1:]), generator, temperature)], dim=1)
-            for layer in [*scale][::-1]:  # type: ignore[arg-type]
-                x = layer.inverse(x)
+            x = invert(scale, x, f"scale {number}")  # type: ignore[arg-type]
         assert x is not None
         return self.logit.inverse(x)
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dgm.runs import StageError
 
 VARIANCE_FLOOR = 1e-4
 
@@ -30,6 +33,22 @@ class FlowLayer(nn.Module, ABC):
     def initialise(self, x: Tensor) -> None:
         """Data-dependent start from one batch; most layers have none."""
         return
+
+
+def invert(layers: Iterable[nn.Module], y: Tensor, where: str) -> Tensor:
+    """The x that the flow layers, one after the other, map to y.
+
+    Raises: StageError naming the layer of `where` whose inverse is not finite.
+    """
+    for number, layer in [*enumerate(layers, start=1)][::-1]:
+        assert isinstance(layer, FlowLayer)
+        y = layer.inverse(y)
+        if not bool(y.isfinite().all()):
+            raise StageError(
+                f"layer {number} of {where} ({type(layer).__name__}) cannot be inverted: what comes back is not "
+                "finite. Its weights are out of range: train again with a lower learning_rate or gradient_clip"
+            )
+    return y
 
 
 def per_image(values: Tensor) -> Tensor:

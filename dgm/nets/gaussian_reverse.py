@@ -69,7 +69,7 @@ class GaussianReverse(nn.Module):
     def fit(self, images: Images, is_mirrored: bool) -> None:
         """Moments of dequantized uint8 images: all of them if there are directions, else one mean and one scale.
 
-        is_mirrored: of their mirror images too, which changes the directions only.
+        is_mirrored: of their mirror images too; one mean and one scale are the same for both.
         """
         if self.directions is None:
             counts = torch.zeros(self.spec.levels, dtype=torch.float64, device=images.device)

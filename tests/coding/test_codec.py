@@ -135,21 +135,22 @@ def test_wrong_pixels_are_never_returned(model: Copycat, images: Tensor) -> None
 def test_both_directions_sum_in_one_order_whatever_the_caller_uses(
     model: Copycat, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int, bool, bool]] = []
+    seen: list[tuple[int, bool, bool, bool]] = []
+    cudnn = torch.backends.cudnn
     log_pmf = Copycat.log_pmf
 
     def watched(self: Copycat, images: Tensor) -> Tensor:
-        seen.append((torch.get_num_threads(), torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic))
+        seen.append((torch.get_num_threads(), cudnn.enabled, cudnn.benchmark, cudnn.deterministic))
         return log_pmf(self, images)
 
     monkeypatch.setattr(Copycat, "log_pmf", watched)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(cudnn, "benchmark", True)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         decompress(model, compress(model, images[:1], 0))
-        assert set(seen) == {(1, False, True)}
-        assert torch.get_num_threads() == 2 and torch.backends.cudnn.benchmark
+        assert set(seen) == {(1, True, False, True)}
+        assert torch.get_num_threads() == 2 and cudnn.benchmark
     finally:
         torch.set_num_threads(before)
 

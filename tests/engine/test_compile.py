@@ -51,6 +51,20 @@ def test_the_hot_method_is_one_graph_that_computes_the_same(name: str, monkeypat
         torch.testing.assert_close(actual, exact, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", COMPILED)
+def test_it_is_one_graph_in_half_precision_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(name, SMALL).float().train()
+    if name == "deep_diffusion":
+        model.start.double()  # type: ignore[union-attr, operator]
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = loss_and_gradients(model)
+        model.compile_hot_method()
+        actual = loss_and_gradients(model)
+    torch.testing.assert_close(actual[0], expected[0], rtol=0.02, atol=0)
+
+
 def test_training_compiles_one_shape_and_validation_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = []
 

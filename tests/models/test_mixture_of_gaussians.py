@@ -13,6 +13,7 @@ from sklearn.mixture import GaussianMixture
 from dgm.distributions.gaussian import NotPositiveDefiniteError
 from dgm.models.mixture_of_gaussians import MixtureOfGaussians, MixtureOfGaussiansConfig, cosines
 from dgm.models.multivariate_gaussian import MultivariateGaussian, MultivariateGaussianConfig
+from dgm.runs import StageError
 from dgm.seeds import generator_for
 from dgm.types import ImageSpec
 from tests.models.fitted import correlated_images
@@ -197,12 +198,23 @@ def test_a_dead_component_is_split_off_the_heaviest() -> None:
     model = untrained(min_images=5.0, variance_pseudo_counts=1.0, mean_pseudo_counts=1.0)
     run(model, 1)
     model.means[1] = 1e4  # no image is near
-    model.iterate(IMAGES, 1, generator_for(0, 1))
-    heaviest = int(model.log_weights.argmax())
-    assert (model.means[1] == model.means[[0, 2]]).all(dim=1).any()
+    with pytest.warns(UserWarning, match=r"component 1 was left with \S+ images: split off [02]") as caught:
+        model.iterate(IMAGES, 1, generator_for(0, 1))
+    heaviest = int(str(caught[0].message)[-1])
+    assert torch.equal(model.means[1], model.means[heaviest])
+    assert float(model.log_weights[1]) == float(model.log_weights[heaviest])
     model.iterate(IMAGES, 2, generator_for(0, 2))
     assert float(model.log_weights[1].exp()) * len(IMAGES) > 5
-    assert heaviest in (0, 1, 2)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_no_component_is_split_that_would_leave_two_dead_ones() -> None:
+    model = untrained(min_images=160.0, variance_pseudo_counts=1.0, mean_pseudo_counts=1.0)
+    model.start(IMAGES, generator_for(0))  # all have 166 or 167 of 500
+    counts = torch.tensor([150.0, 180.0, 170.0], dtype=torch.float64)
+    sums, squares = torch.zeros(3, 5, dtype=torch.float64), counts.unsqueeze(1).expand(3, 5).clone()
+    model._maximise(counts, sums, squares)
+    torch.testing.assert_close(model.log_weights.exp(), counts / 500, rtol=0, atol=1e-9)
 
 
 def test_a_component_without_images_is_refused_by_name() -> None:
@@ -239,5 +251,15 @@ def test_samples_have_the_moments_of_the_mixture() -> None:
 
 
 def test_refuses_more_components_than_images() -> None:
-    with pytest.raises(ValueError, match="num_components: 3 for 2 images"):
+    with pytest.raises(StageError, match=r"num_components: 3 of at least 1 images .* take 3 images, there are 2"):
         untrained(num_fit_images=2).start(IMAGES, generator_for(0))
+    with pytest.raises(StageError, match=r"num_components: 3 of at least 200 images .* take 600 images, there are 500"):
+        untrained(min_images=200.0).start(IMAGES, generator_for(0))
+
+
+def test_variances_that_are_no_numbers_are_refused_by_name() -> None:
+    model = untrained()
+    run(model, 1)
+    model.means[2] = float("nan")
+    with pytest.raises(NotPositiveDefiniteError, match="components 0, 1, 2 have no variance"):
+        model.iterate(IMAGES, 1, generator_for(0, 1))

@@ -10,6 +10,7 @@ import torch
 from scipy import integrate, stats
 
 from dgm.models.nice import NICE, NICEConfig, logistic_log_scales
+from dgm.runs import StageError
 from dgm.seeds import generator_for
 from dgm.types import CIFAR10, ImageSpec
 from tests.tiny import random_images, tiny_model
@@ -77,20 +78,34 @@ def test_scales_are_the_maximum_likelihood_of_scipy() -> None:
         assert float(found[column]) == pytest.approx(-math.log(scale), abs=1e-4)
 
 
-def test_samples_come_through_the_exact_inverse() -> None:
-    model = tiny_model("nice", ImageSpec(3, 4, 4, levels=4))
+def test_samples_are_the_images_whose_latents_were_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whitening and couplings forward to h, then its quantiles as the uniforms: sampling has to come back to x."""
+    spec = ImageSpec(3, 4, 4, levels=4)
+    model = tiny_model("nice", spec)
     assert isinstance(model, NICE)
-    x = 4 * torch.rand(5, 3, 4, 4, dtype=torch.float64)
+    x = 4 * torch.rand(5, *spec.shape, dtype=torch.float64)
     with torch.no_grad():
-        h = (x.flatten(1) - model.mean) @ model.whitening
-        log_det = torch.zeros(5)
+        h, log_det = model._whiten(x), torch.zeros(5)
         for coupling in model.couplings:
             h, log_det = coupling(h, log_det)
-        for coupling in [*model.couplings][::-1]:
-            h = coupling.inverse(h)  # type: ignore[operator]
-        assert torch.allclose((h @ torch.linalg.inv(model.whitening) + model.mean).view_as(x), x, atol=1e-8)
+        uniforms = torch.sigmoid(h * model.log_scale.exp())
+        monkeypatch.setattr(torch, "rand", lambda *_shape, **_settings: uniforms)
+        assert torch.allclose(model.sample_density(5, generator_for(0), 1.0), x, atol=1e-6)
+        cold = model.sample_density(5, generator_for(0), 0.0)
+    assert torch.allclose(cold, cold[:1].expand_as(cold), atol=1e-9)
+
+
+def test_a_coupling_that_cannot_be_inverted_is_named() -> None:
+    model = tiny_model("nice", ImageSpec(3, 4, 4, levels=4))
+    assert isinstance(model, NICE)
+    with torch.no_grad():
+        model.couplings[1].network[-1].bias.fill_(float("nan"))  # type: ignore[union-attr, index]
+    with pytest.raises(StageError, match=r"layer 2 of the couplings \(AdditiveCoupling\) cannot be inverted"):
+        model.sample(2, generator_for(0))
 
 
 def test_the_published_size() -> None:
     with torch.device("meta"):
-        assert NICE(CIFAR10, config_with()).num_parameters() == pytest.approx(72.617e6, rel=1e-4)
+        model = NICE(CIFAR10, config_with())
+    whitening = 3072 + 3072 * 3073 // 2
+    assert model.num_parameters() - whitening == pytest.approx(72.617e6, rel=1e-4)

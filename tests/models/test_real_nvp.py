@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from dgm.dequantization import dequantize
 from dgm.models.real_nvp import RealNVP, RealNVPConfig
+from dgm.nets.coupling import ActNorm, FlowBatchNorm
+from dgm.runs import StageError
+from dgm.seeds import generator_for
 from dgm.types import CIFAR10, ImageSpec
-from tests.tiny import tiny_model
+from tests.tiny import random_images, tiny_model
 
 SPEC = ImageSpec(3, 4, 4, levels=4)
 
@@ -61,6 +65,46 @@ def test_sampling_inverts_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(model, "_noise", lambda *_arguments: noises.pop())
         assert torch.allclose(model.sample_density(2, torch.Generator(), 1.0), x, atol=1e-8)
     assert not noises
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "act_norm"])
+def test_training_starts_with_every_norm_centred_and_scaled(norm: str) -> None:
+    torch.manual_seed(0)
+    config = RealNVPConfig(num_features=3, num_blocks=1, num_scales=2, norm=norm, margin=0.05)  # type: ignore[arg-type]
+    model, images = RealNVP(SPEC, config).double().eval(), random_images(SPEC, 300)
+    model.prepare(images, generator_for(0))
+    outputs = []
+    for layer in model.modules():
+        if isinstance(layer, ActNorm | FlowBatchNorm):
+            layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output[0]))
+    with torch.no_grad():
+        model.log_density(dequantize(images, generator_for(1), torch.float64))
+    assert len(outputs) == 10
+    for output in outputs:
+        assert float(output.mean(dim=(0, 2, 3)).abs().max()) < 0.1
+        assert float((output.std(dim=(0, 2, 3)) - 1).abs().max()) < 0.1
+
+
+def test_latents_are_drawn_with_the_temperature_as_deviation() -> None:
+    model = tiny_model("real_nvp", SPEC)
+    assert isinstance(model, RealNVP)
+    noise = model._noise(500, (12, 2, 2), generator_for(0), 0.7)
+    assert noise.shape == (500, 12, 2, 2)
+    assert float(noise.std()) == pytest.approx(0.7, rel=0.02)
+    assert float(noise.mean()) == pytest.approx(0.0, abs=0.02)
+
+
+def test_a_layer_that_cannot_be_inverted_is_named() -> None:
+    """Forward all is finite: nothing but the way back shows it."""
+    model = tiny_model("real_nvp", SPEC).float()
+    assert isinstance(model, RealNVP)
+    norm = model.scales[0][2]  # type: ignore[index]
+    assert isinstance(norm, ActNorm)
+    with torch.no_grad():
+        norm.log_scale.fill_(-200.0)
+    assert bool(model.log_likelihood(random_images(SPEC, 2), generator_for(0)).nats.isfinite().all())
+    with pytest.raises(StageError, match=r"layer 3 of scale 1 \(ActNorm\) cannot be inverted"):
+        model.sample(2, generator_for(0))
 
 
 def test_the_density_integrates_to_one() -> None:

@@ -1,0 +1,38 @@
+"""How stages end: expected failures in one line, others with their traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+from dgm.config import ConfigError
+from dgm.distributions.gaussian import NotPositiveDefiniteError
+from dgm.runs import StageError
+from stages.cli import run_stage
+
+
+@pytest.mark.parametrize("kind", [ConfigError, StageError, NotPositiveDefiniteError])
+def test_an_expected_failure_is_one_line(kind: type[Exception]) -> None:
+    def fails() -> None:
+        raise kind("the covariance of block 3 is not usable: fit on more images")
+
+    with pytest.raises(SystemExit) as stopped:
+        run_stage(fails)
+    assert stopped.value.code == "error: the covariance of block 3 is not usable: fit on more images"
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback() -> None:
+    def fails() -> None:
+        raise ValueError("shapes differ")
+
+    with pytest.raises(ValueError, match="shapes differ"):
+        run_stage(fails)
+
+
+def test_interrupted_and_done_have_their_exit_codes() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    for main, code in ((interrupted, 130), (lambda: None, 0)):
+        with pytest.raises(SystemExit) as stopped:
+            run_stage(main)
+        assert stopped.value.code == code
