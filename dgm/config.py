@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
 from dgm.runs import StageError
@@ -79,11 +79,25 @@ class PPCALadderConfig(Config):
     """common.<profile>.ppca_ladder: the numbers of components that PPCA is scored with.
 
     num_fit_images: how many training images, the first ones, it is fitted on; null for all.
+    em_components: those of num_components that EM fits too, in num_em_iterations. The stage fails where EM's test
+    figure and that of the closed form are further apart than em_tolerance_bits (per sub-pixel).
     """
 
     num_components: list[Annotated[int, Field(ge=1, lt=CIFAR10.num_subpixels)]] = Field(min_length=1)
     num_fit_images: int | None = Field(ge=1)
     num_test_images: int = Field(gt=1, le=10000)
+    em_components: list[int]
+    num_em_iterations: int = Field(gt=0)
+    em_tolerance_bits: float = Field(gt=0)
+
+    @field_validator("em_components")
+    @classmethod
+    def _is_on_the_ladder(cls, em_components: list[int], info: ValidationInfo) -> list[int]:
+        num_components = info.data.get("num_components")  # absent if it was refused itself
+        missing = [q for q in em_components if num_components is not None and q not in num_components]
+        if missing:
+            raise ValueError(f"must be among num_components, which has no {', '.join(map(str, missing))}")
+        return em_components
 
 
 class CommonConfig(Config):
