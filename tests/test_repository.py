@@ -64,6 +64,14 @@ def test_a_model_stage_tracks_its_own_block_and_fingerprint_only() -> None:
         assert all(param.startswith(own) for param in stage["params"])
 
 
+def test_evaluation_reruns_for_all_that_the_key_of_its_metrics_is_made_of() -> None:
+    """dgm.fingerprints.current_key: else a figure stays marked stale, and `dvc repro` has nothing to do."""
+    stage = pipeline()["evaluate"]
+    assert {f"fingerprints/${{item.model}}/{name}.json" for name in ("train", "evaluate")} <= set(stage["deps"])
+    sections = {f"models.${{item.model}}.${{item.profile}}.{name}" for name in ("model", "training", "evaluation")}
+    assert sections | {f"common.${{item.profile}}.{name}" for name in ("run", "evaluation")} == set(stage["params"])
+
+
 def test_a_stage_of_one_model_tracks_its_fingerprint() -> None:
     for model, names in STAGES_OF_ONE.items():
         for name in names:
