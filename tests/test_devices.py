@@ -75,4 +75,4 @@ def test_no_operation_mixes_devices(name: str, work: Callable[[Model], None], mo
 
 def test_a_forgotten_tensor_is_noticed() -> None:
     with pytest.raises(AssertionError, match="mm"), OneDevice():
-        torch.zeros(2, 2) @ torch.zeros(2, 2, device=ELSEWHERE)
+        torch.mm(torch.zeros(2, 2), torch.zeros(2, 2, device=ELSEWHERE))
