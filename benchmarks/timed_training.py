@@ -24,9 +24,10 @@ from dgm.tracking.scratch import Scratch
 from dgm.types import CIFAR10
 from stages.cli import DATA
 from stages.device import prepare_device
+from stages.train import MAX_COUNTED_IMAGES
+from tests.tiny import UntrackedRun
 
 WARM_SHARE = 1 / 3  # of the seconds, not counted in the rate
-NUM_COUNTED_IMAGES = 8
 NEVER = 10**9
 
 
@@ -65,18 +66,6 @@ class Speed:
     def flops(self) -> float:
         """Floating-point operations a second."""
         return self.images_per_second * self.training_flops_per_image
-
-
-class UnrecordedRun:
-    """Takes what a TrackedRun takes, and keeps nothing."""
-
-    run_id = ""
-
-    def log_metrics(self, values: dict[str, float], step: int) -> None:
-        return
-
-    def flush(self) -> None:
-        return
 
 
 class TimedTrainer(Trainer):
@@ -152,7 +141,7 @@ def measure(name: str, settings: Settings, params: Params, folder: Path = DATA) 
     held_out = torch.from_numpy(splits.validation.copy()).to(device)
     seed_global(common.seed, Stream.CONSTRUCTION)
     model = build_model(params, name, settings.profile, CIFAR10).to(device)
-    run: Any = UnrecordedRun()
+    run: Any = UntrackedRun()
     with (
         tempfile.TemporaryDirectory() as scratch_folder,
         Scratch(settings.profile, name, "speed", Path(scratch_folder)) as scratch,
@@ -162,7 +151,7 @@ def measure(name: str, settings: Settings, params: Params, folder: Path = DATA) 
         result = trainer.run()
         memory = peak_memory_bytes(str(device))
         trainer.save()
-    flops = count_flops(model, images[: min(config.batch_size, NUM_COUNTED_IMAGES)], common.seed)
+    flops = count_flops(model, images[: min(config.batch_size, MAX_COUNTED_IMAGES)], common.seed)
     return Speed(
         model=name,
         images_per_second=trainer.steps_per_second() * config.batch_size,

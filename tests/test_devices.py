@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dgm.model_api import GradientTrained, Model
-from dgm.registry import MODELS, model_class
+from dgm.registry import MODELS
 from dgm.seeds import generator_for
-from tests.tiny import SMALL, random_images, untrained_model
+from tests.tiny import SMALL, TRAINED, random_images, untrained_model
 
 ELSEWHERE = torch.device("meta")
 READS_A_VALUE = ("Cannot copy out of meta tensor", "cannot be called on meta tensors")  # on a GPU: waits for it
@@ -59,7 +59,7 @@ def model_elsewhere(name: str, monkeypatch: pytest.MonkeyPatch) -> Model:
 
 
 WORKS = [(name, work) for name in MODELS for work in (scores, samples)]
-WORKS += [(name, learns) for name in MODELS if issubclass(model_class(name), GradientTrained)]
+WORKS += [(name, learns) for name in TRAINED]
 
 
 @pytest.mark.parametrize(("name", "work"), WORKS, ids=lambda part: getattr(part, "__name__", part))

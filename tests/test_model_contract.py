@@ -24,6 +24,7 @@ from tests.tiny import (
     SMALL,
     SPECIAL_ENUMERABLE,
     TINY_MODELS,
+    TRAINED,
     all_images,
     random_images,
     tiny_model,
@@ -31,7 +32,6 @@ from tests.tiny import (
 )
 
 AUTOREGRESSIVE = [name for name in MODELS if issubclass(model_class(name), AutoregressiveModel)]
-TRAINED = [name for name in MODELS if issubclass(model_class(name), GradientTrained)]
 
 
 def autoregressive(name: str, spec: object = SMALL) -> AutoregressiveModel:

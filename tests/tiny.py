@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dgm.config import parse
-from dgm.model_api import Fitted, Model
-from dgm.registry import model_class
+from dgm.model_api import Fitted, GradientTrained, Model
+from dgm.registry import MODELS, model_class
 from dgm.seeds import generator_for
 from dgm.types import ImageSpec
 
@@ -162,6 +162,8 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "num_evaluation_steps": 0,
     },
 }
+
+TRAINED = [name for name in MODELS if issubclass(model_class(name), GradientTrained)]
 
 # image sizes: enumerable; large enough for a leak of any direction; both divisible by what every architecture asks for
 ENUMERABLE = ImageSpec(channels=3, height=1, width=2, levels=3)

@@ -12,13 +12,11 @@ from dgm.config import Config
 from dgm.engine.flops import FORMULAS, count_flops
 from dgm.model_api import GradientTrained, LogLikelihood, Model, Objective
 from dgm.nets.lstm_scan import diagonal_pattern, row_pattern, scan
-from dgm.registry import MODELS, model_class
 from dgm.types import ImageSpec
-from tests.tiny import SMALL, random_images, untrained_model
+from tests.tiny import SMALL, TRAINED, random_images, untrained_model
 
 SPEC = ImageSpec(channels=3, height=4, width=5, levels=8)
 NUM_IMAGES, SEED = 3, 1
-LEARNED = sorted(name for name in MODELS if issubclass(model_class(name), GradientTrained))
 
 
 class Network(GradientTrained, Model):
@@ -119,7 +117,7 @@ def test_a_matrix_times_a_vector_counts() -> None:
     assert counted(Projection()) == (forward, 2 * forward)
 
 
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("name", TRAINED)
 def test_counting_leaves_an_unprepared_model_and_the_random_state_alone(name: str) -> None:
     model = untrained_model(name, SMALL).eval()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
