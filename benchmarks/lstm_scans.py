@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import torch
 
-from dgm.model_api import AutoregressiveModel, Conditionals, RecomputedConditionals
+from dgm.model_api.ancestral import Conditionals, RecomputedConditionals
+from dgm.model_api.contracts import AutoregressiveModel
 from dgm.models.diagonal_bilstm import DiagonalBiLSTM, DiagonalBiLSTMConfig
-from dgm.models.row_lstm import RowLSTM, RowLSTMConfig
+from dgm.models.row_lstm.model import RowLSTM, RowLSTMConfig
 from dgm.nets.lstm_scan import ScanPattern, diagonal_pattern, row_pattern, scan
 from dgm.types import CIFAR10
 from tests.nets.test_lstm_scan import scan_by_pixel

@@ -21,14 +21,18 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from dgm.config import Params, load_params
-from dgm.model_api import AutoregressiveModel, Conditionals, RecomputedConditionals, invert_distribution
-from dgm.models.pixelcnn_pp import PixelCNNpp, PixelCNNppConfig
-from dgm.registry import MODELS, build_model
-from dgm.runs import RunFiles, StageError, write_text
+from dgm.config.params import Params, load_params
+from dgm.errors import StageError
+from dgm.model_api.ancestral import Conditionals, RecomputedConditionals, invert_distribution
+from dgm.model_api.contracts import AutoregressiveModel
+from dgm.models.pixelcnn_pp.model import PixelCNNpp, PixelCNNppConfig
+from dgm.registry import MODELS
+from dgm.runs.atomic import write_text
+from dgm.runs.files import RunFiles
+from dgm.runs.weights import load_weights
 from dgm.sampling.fixed_point import fixed_point_passes
+from dgm.settings import build_model
 from dgm.types import CIFAR10
-from dgm.weights import load_weights
 
 NUM_IMAGES = 16
 NUM_NAIVE_SUBPIXELS = 3

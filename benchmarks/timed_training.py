@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from dgm.config import Params
+from dgm.config.params import Params
+from dgm.config.sections import TrainingConfig
 from dgm.data.arrays import NUM_TEST_IMAGES, NUM_TRAIN_IMAGES, CifarArrays, DataError, load_arrays
 from dgm.data.splits import make_splits
 from dgm.engine.flops import count_flops
 from dgm.engine.loop import Trainer
-from dgm.engine.settings import TrainingConfig
-from dgm.registry import build_model, training_config
+from dgm.runs.checkpoint import Scratch
+from dgm.runs.provenance import peak_memory_bytes
 from dgm.seeds import Stream, seed_global
-from dgm.tracking.provenance import peak_memory_bytes
-from dgm.tracking.scratch import Scratch
+from dgm.settings import build_model, training_config
 from dgm.types import CIFAR10
 from stages.cli import DATA
 from stages.device import prepare_device

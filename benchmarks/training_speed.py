@@ -26,11 +26,11 @@ import torch
 from tabulate import tabulate
 
 from benchmarks.timed_training import WARM_SHARE, Settings, Speed, measure, training_arrays
-from dgm.config import PROFILES, Params, load_params
-from dgm.model_api import GradientTrained
+from dgm.config.params import PROFILES, Params, load_params
+from dgm.model_api.contracts import GradientTrained
 from dgm.registry import MODELS, model_class
-from dgm.runs import write_text
-from dgm.tracking.provenance import device_name, git_commit, git_is_dirty
+from dgm.runs.atomic import write_text
+from dgm.runs.provenance import device_name, git_commit, git_is_dirty
 from stages.cli import DATA, run_stage
 from stages.device import prepare_device
 

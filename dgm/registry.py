@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import importlib
 
-from dgm.config import (
-    PROFILES,
-    CommonConfig,
-    CompressionConfig,
-    Config,
-    ConfigError,
-    EvaluationConfig,
-    Params,
-    parse,
-    suggestion,
-)
-from dgm.engine.settings import FitConfig, TrainingConfig
-from dgm.model_api import Fitted, Model
-from dgm.types import ImageSpec
-
-SECTIONS = ("model", "training", "evaluation", "compression")
-NUM_SCORED_IMAGES = 10000
+from dgm.config.parse import ConfigError, suggestion
+from dgm.model_api.contracts import Model
 
 MODELS: dict[str, str] = {
     "uniform": "dgm.models.uniform:Uniform",
     "nice": "dgm.models.nice:NICE",
     "real_nvp": "dgm.models.real_nvp:RealNVP",
-    "vae": "dgm.models.vae:VAE",
-    "vae_iaf": "dgm.models.vae_iaf:VAEIAF",
-    "draw": "dgm.models.draw:DRAW",
+    "vae": "dgm.models.vae.model:VAE",
+    "vae_iaf": "dgm.models.vae_iaf.model:VAEIAF",
+    "draw": "dgm.models.draw.model:DRAW",
     "conv_draw": "dgm.models.conv_draw:ConvDRAW",
     "histogram_per_channel": "dgm.models.histogram_per_channel:HistogramPerChannel",
     "histogram_left": "dgm.models.histogram_left:HistogramLeft",
@@ -37,16 +22,16 @@ MODELS: dict[str, str] = {
     "mixture_of_gaussians": "dgm.models.mixture_of_gaussians:MixtureOfGaussians",
     "multivariate_gaussian": "dgm.models.multivariate_gaussian:MultivariateGaussian",
     "ridge_autoregressive": "dgm.models.ridge_autoregressive:RidgeAutoregressive",
-    "made": "dgm.models.made:MADE",
-    "wavenet": "dgm.models.wavenet:WaveNet",
-    "char_rnn": "dgm.models.char_rnn:CharRNN",
+    "made": "dgm.models.made.model:MADE",
+    "wavenet": "dgm.models.wavenet.model:WaveNet",
+    "char_rnn": "dgm.models.char_rnn.model:CharRNN",
     "pixelcnn": "dgm.models.pixelcnn:PixelCNN",
-    "pixelcnn_pp": "dgm.models.pixelcnn_pp:PixelCNNpp",
+    "pixelcnn_pp": "dgm.models.pixelcnn_pp.model:PixelCNNpp",
     "gated_pixelcnn": "dgm.models.gated_pixelcnn:GatedPixelCNN",
-    "row_lstm": "dgm.models.row_lstm:RowLSTM",
+    "row_lstm": "dgm.models.row_lstm.model:RowLSTM",
     "diagonal_bilstm": "dgm.models.diagonal_bilstm:DiagonalBiLSTM",
-    "ride": "dgm.models.ride:RIDE",
-    "deep_diffusion": "dgm.models.deep_diffusion:DeepDiffusion",
+    "ride": "dgm.models.ride.model:RIDE",
+    "deep_diffusion": "dgm.models.deep_diffusion.model:DeepDiffusion",
 }
 
 
@@ -56,104 +41,3 @@ def model_class(name: str) -> type[Model]:
         raise ConfigError(f"unknown model {name!r}{suggestion(name, MODELS)}")
     module, _, attribute = MODELS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
-
-
-def model_config(params: Params, name: str, profile: str) -> Config:
-    """models.<name>.<profile>.model, typed by the model."""
-    kind = model_class(name).config_type
-    return parse(kind, params.model_section(name, profile, "model"), f"models.{name}.{profile}.model")
-
-
-def training_config(params: Params, name: str, profile: str) -> TrainingConfig | FitConfig:
-    """models.<name>.<profile>.training, typed by how the model learns.
-
-    Raises: ConfigError too if it asks for iterations of a closed form.
-    """
-    kind = FitConfig if issubclass(model_class(name), Fitted) else TrainingConfig
-    where = f"models.{name}.{profile}.training"
-    config = parse(kind, params.model_section(name, profile, "training"), where)
-    if isinstance(config, FitConfig) and config.num_iterations > 0 and _is_closed_form(params, name, profile):
-        raise ConfigError(
-            f"{where}.num_iterations: {config.num_iterations}, but {name} is fitted in closed form; set it to 0"
-        )
-    return config
-
-
-def _is_closed_form(params: Params, name: str, profile: str) -> bool:
-    """Whether a fitted model has nothing to iterate: it never has, or its `method` says so."""
-    kind = model_class(name)
-    is_iterated = issubclass(kind, Fitted) and kind.iterate is not Fitted.iterate
-    return not is_iterated or params.model_section(name, profile, "model").get("method") == "closed_form"
-
-
-def evaluation_config(params: Params, name: str, profile: str) -> EvaluationConfig:
-    """models.<name>.<profile>.evaluation."""
-    values = params.model_section(name, profile, "evaluation")
-    return parse(EvaluationConfig, values, f"models.{name}.{profile}.evaluation")
-
-
-def compression_config(params: Params, name: str, profile: str) -> CompressionConfig:
-    """models.<name>.<profile>.compression."""
-    values = params.model_section(name, profile, "compression")
-    return parse(CompressionConfig, values, f"models.{name}.{profile}.compression")
-
-
-def build_model(params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
-    """An untrained model. Raises: ConfigError if its block is wrong or the architecture cannot take the image size."""
-    config = model_config(params, name, profile)
-    try:
-        return model_class(name)(spec, config)
-    except ValueError as error:
-        raise ConfigError(f"models.{name}.{profile}.model: {error}") from None
-
-
-def validate(params: Params, profile: str) -> CommonConfig:
-    """Checks everything that a run of this profile will read. Raises: ConfigError listing every problem."""
-    problems: list[str] = []
-    if duplicates := sorted({name for name in params.suite if params.suite.count(name) > 1}):
-        problems.append(f"suite: {', '.join(duplicates)} listed more than once")
-    if not params.suite:
-        problems.append("suite: empty; name at least one model")
-    problems += _unknown_keys(params) + _short_scores(params)
-    for name in params.suite:
-        for check in (model_config, training_config, evaluation_config, compression_config):
-            try:
-                check(params, name, profile)
-            except ConfigError as error:
-                if str(error) not in problems:
-                    problems.append(str(error))
-    for name in params.models:
-        if name not in MODELS:
-            problems.append(f"models.{name}: no such model{suggestion(name, MODELS)}")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return params.common_config(profile)
-
-
-def _unknown_keys(params: Params) -> list[str]:
-    """Blocks that no stage reads, in any profile: a typo there would silently do nothing."""
-    problems: list[str] = []
-    for name, profiles in params.models.items():
-        problems += [
-            f"models.{name}.{key}: no such profile{suggestion(key, PROFILES)}"
-            for key in profiles
-            if key not in PROFILES
-        ]
-        for profile, sections in profiles.items():
-            problems += [
-                f"models.{name}.{profile}.{key}: unknown key{suggestion(key, SECTIONS)}"
-                for key in sections
-                if key not in SECTIONS
-            ]
-    return problems
-
-
-def _short_scores(params: Params) -> list[str]:
-    """Only the smoke profile may score fewer than all images: a figure of the others is one of the whole test set."""
-    return [
-        f"common.{profile}.evaluation.{key}: must be {NUM_SCORED_IMAGES} outside the smoke profile, got {count}"
-        for profile, common in params.common.items()
-        if profile != "smoke"
-        for key, count in common.evaluation.model_dump().items()
-        if count != NUM_SCORED_IMAGES
-    ]

@@ -7,17 +7,19 @@ from pathlib import Path
 import torch
 
 from dgm.coding.folder import compress_folder, decompress_folder
-from dgm.config import PARAMS_FILE, load_params
+from dgm.config.params import PARAMS_FILE, load_params
+from dgm.errors import StageError
 from dgm.evaluation.evaluate import evaluate_split
-from dgm.fingerprints import fingerprint
-from dgm.model_api import AutoregressiveModel, LogLikelihood, Model
-from dgm.registry import build_model, evaluation_config
-from dgm.runs import RunFiles, StageError, key_of
+from dgm.model_api.contracts import AutoregressiveModel, LogLikelihood, Model
+from dgm.runs.atomic import key_of
+from dgm.runs.files import RunFiles
+from dgm.runs.fingerprints import fingerprint
+from dgm.runs.progress import track
+from dgm.runs.weights import load_weights
 from dgm.seeds import Stream, generator_for
-from dgm.tracking.progress import track
+from dgm.settings import build_model, evaluation_config
 from dgm.types import CIFAR10, Images
 from dgm.units import nats_to_bits_per_subpixel
-from dgm.weights import load_weights
 
 CODE = Path(__file__).parent.parent
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dgm.config import load_params
-from dgm.fingerprints import write_fingerprints
-from dgm.registry import MODELS, validate
+from dgm.config.params import load_params
+from dgm.registry import MODELS
+from dgm.runs.fingerprints import write_fingerprints
+from dgm.settings import validate
 from stages.cli import run_stage
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from dgm.config import PROFILES, ConfigError
-from dgm.runs import StageError
+from dgm.config.params import PROFILES
+from dgm.config.parse import ConfigError
+from dgm.errors import StageError
 
 DATA = Path("data")
 PAUSED = 75  # exit code of a training that stopped at its session's limit: the same command goes on

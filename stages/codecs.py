@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 
 from dgm.coding.reference import codecs, measure
-from dgm.config import PROFILES, load_params
+from dgm.config.params import PROFILES, load_params
 from dgm.data.arrays import load_arrays
-from dgm.runs import reference_codecs_csv, reference_codecs_file, write_text
+from dgm.runs.atomic import write_text
+from dgm.runs.files import reference_codecs_file
+from dgm.runs.records import reference_codecs_csv
 from stages.cli import DATA, run_stage
 
 

@@ -8,15 +8,18 @@ import torch
 
 from dgm.coding.codec import identity_of
 from dgm.coding.proof import prove
-from dgm.config import load_params
+from dgm.config.params import load_params
 from dgm.data.arrays import load_arrays
-from dgm.fingerprints import fingerprint
-from dgm.model_api import AutoregressiveModel
-from dgm.registry import build_model, compression_config
-from dgm.runs import Compression, RunFiles, StageError, key_of, read_array, write_record
-from dgm.tracking.progress import track
+from dgm.errors import StageError
+from dgm.model_api.contracts import AutoregressiveModel
+from dgm.runs.atomic import key_of, read_array
+from dgm.runs.files import RunFiles
+from dgm.runs.fingerprints import fingerprint
+from dgm.runs.progress import track
+from dgm.runs.records import Compression, write_record
+from dgm.runs.weights import load_weights
+from dgm.settings import build_model, compression_config
 from dgm.types import CIFAR10
-from dgm.weights import load_weights
 from stages.cli import DATA, parse_arguments, run_stage
 from stages.device import prepare_device
 

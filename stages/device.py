@@ -6,8 +6,8 @@ import os
 
 import torch
 
-from dgm.config import RunConfig
-from dgm.runs import StageError
+from dgm.config.sections import RunConfig
+from dgm.errors import StageError
 
 
 def prepare_device(config: RunConfig, device: str | None = None, is_incremental: bool = False) -> torch.device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dgm.config import load_params
+from dgm.config.params import load_params
 from dgm.data.arrays import save_arrays
 from dgm.data.download import fetch_cifar
 from stages.cli import DATA, run_stage

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from dgm.config import load_params
+from dgm.config.params import load_params
 from dgm.data.arrays import load_arrays
 from dgm.data.splits import make_splits
 from dgm.evaluation.evaluate import SplitResult, evaluate_split
-from dgm.fingerprints import current_key
-from dgm.registry import build_model, evaluation_config
-from dgm.runs import Metrics, RunFiles, write_array, write_record
-from dgm.tracking.progress import track
+from dgm.runs.atomic import write_array
+from dgm.runs.files import RunFiles
+from dgm.runs.fingerprints import current_key
+from dgm.runs.progress import track
+from dgm.runs.records import Metrics, write_record
+from dgm.runs.weights import load_weights
+from dgm.settings import build_model, evaluation_config
 from dgm.types import CIFAR10
-from dgm.weights import load_weights
 from stages.cli import DATA, parse_arguments, run_stage
 from stages.device import prepare_device
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dgm.config import PROFILES, load_params
+from dgm.config.params import PROFILES, load_params
 from dgm.data.arrays import load_arrays
 from dgm.data.splits import make_splits
 from dgm.dequantization import dequantize
+from dgm.errors import StageError
 from dgm.models.ppca import PPCA, PPCAConfig, ladder
 from dgm.reporting.ppca_ladder import Rung, em_difference, ladder_file, write_rungs
-from dgm.runs import StageError
 from dgm.seeds import Stream, generator_for
 from dgm.types import CIFAR10, Images
 from dgm.units import nats_to_bits_per_subpixel

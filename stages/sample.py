@@ -7,16 +7,17 @@ import time
 import numpy as np
 import torch
 
-from dgm.config import load_params
+from dgm.config.params import load_params
 from dgm.data.arrays import load_arrays
-from dgm.model_api import AutoregressiveModel, sample_ancestrally
-from dgm.registry import build_model
-from dgm.runs import RunFiles
+from dgm.model_api.ancestral import sample_ancestrally
+from dgm.model_api.contracts import AutoregressiveModel
+from dgm.runs.files import RunFiles
+from dgm.runs.weights import load_weights
 from dgm.sampling.completion import upper_half
 from dgm.sampling.picture import save_picture
 from dgm.seeds import Stream, generator_for
+from dgm.settings import build_model
 from dgm.types import CIFAR10
-from dgm.weights import load_weights
 from stages.cli import DATA, parse_arguments, run_stage
 from stages.device import prepare_device
 

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import torch
 
-from dgm.config import load_params
+from dgm.config.params import load_params
+from dgm.config.sections import FitConfig
 from dgm.data.arrays import load_arrays
 from dgm.data.splits import make_splits
 from dgm.engine.fit import fit
 from dgm.engine.flops import count_flops
 from dgm.engine.loop import Trainer
-from dgm.engine.settings import FitConfig
-from dgm.fingerprints import training_key
-from dgm.registry import build_model, training_config
-from dgm.runs import CURVE_COLUMNS, RunFiles, write_record, write_table
+from dgm.runs.atomic import write_table
+from dgm.runs.checkpoint import Scratch
+from dgm.runs.files import RunFiles
+from dgm.runs.fingerprints import training_key
+from dgm.runs.provenance import make_provenance
+from dgm.runs.records import CURVE_COLUMNS, write_record
+from dgm.runs.weights import save_weights
 from dgm.seeds import Stream, seed_global
+from dgm.settings import build_model, training_config
 from dgm.tracking.mlflow_store import open_run
-from dgm.tracking.provenance import make_provenance
-from dgm.tracking.scratch import Scratch
 from dgm.types import CIFAR10
-from dgm.weights import save_weights
 from stages.cli import DATA, PAUSED, parse_arguments, run_stage
 from stages.device import prepare_device
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgm.model_api import GradientTrained, LatentVariableModel
+from dgm.model_api.contracts import GradientTrained, LatentVariableModel
 from dgm.seeds import generator_for
 
 NUM_DRAWS = 3000

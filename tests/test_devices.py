@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dgm.model_api import GradientTrained, Model
+from dgm.model_api.contracts import GradientTrained, Model
 from dgm.registry import MODELS
 from dgm.seeds import generator_for
 from tests.tiny import SMALL, TRAINED, random_images, untrained_model

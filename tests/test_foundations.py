@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from dgm.dequantization import dequantize, quantize
-from dgm.runs import Compression, RunFiles, StageError, atomic_file, read_record, write_array, write_record, write_table
+from dgm.errors import StageError
+from dgm.runs.atomic import atomic_file, write_array, write_table
+from dgm.runs.files import RunFiles
+from dgm.runs.records import Compression, read_record, write_record
 from dgm.seeds import Stream, derived_seed, generator_for, seed_global
 from dgm.types import CIFAR10, ImageSpec
 from dgm.units import bits_per_subpixel_to_nats, nats_to_bits_per_subpixel

@@ -8,14 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgm.model_api import (
-    AutoregressiveModel,
-    DensityModel,
-    Fitted,
-    GradientTrained,
-    RecomputedConditionals,
-    sample_ancestrally,
-)
+from dgm.model_api.ancestral import RecomputedConditionals, sample_ancestrally
+from dgm.model_api.contracts import AutoregressiveModel, DensityModel, Fitted, GradientTrained
 from dgm.registry import MODELS, model_class
 from dgm.sampling.fixed_point import sample_by_fixed_point
 from dgm.seeds import generator_for

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from dgm.config import PROFILES, load_params
-from dgm.fingerprints import STAGES, STAGES_OF_ONE
+from dgm.config.params import PROFILES, load_params
 from dgm.registry import MODELS
 from dgm.reporting.published import CATALOGUE
+from dgm.runs.fingerprints import STAGES, STAGES_OF_ONE
 from stages.cli import make_parser
 
 ROOT = Path(__file__).parent.parent
@@ -29,11 +29,14 @@ def readme_commands() -> list[str]:
 
 
 def test_a_model_has_one_name_everywhere() -> None:
-    files = {path.stem for path in (ROOT / "dgm" / "models").glob("*.py")} - {"__init__"}
-    assert files == set(MODELS)
+    folder = ROOT / "dgm" / "models"
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    rooms = {path.parent.name for path in folder.glob("*/model.py")}
+    assert not files & rooms
+    assert files | rooms == set(MODELS)
     assert set(load_params().models) == set(MODELS)
     for name, target in MODELS.items():
-        assert target.startswith(f"dgm.models.{name}:")
+        assert target.startswith((f"dgm.models.{name}:", f"dgm.models.{name}.model:"))
 
 
 def test_the_suite_is_every_model() -> None:
@@ -65,7 +68,7 @@ def test_a_model_stage_tracks_its_own_block_and_fingerprint_only() -> None:
 
 
 def test_evaluation_reruns_for_all_that_the_key_of_its_metrics_is_made_of() -> None:
-    """dgm.fingerprints.current_key: else a figure stays marked stale, and `dvc repro` has nothing to do."""
+    """dgm.runs.fingerprints.current_key: else a figure stays marked stale, and `dvc repro` has nothing to do."""
     stage = pipeline()["evaluate"]
     assert {f"fingerprints/${{item.model}}/{name}.json" for name in ("train", "evaluate")} <= set(stage["deps"])
     sections = {f"models.${{item.model}}.${{item.profile}}.{name}" for name in ("model", "training", "evaluation")}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.sampling_speed import LARGE, Speed, bars, fixed_point_seconds, measure, table
-from dgm.model_api import AutoregressiveModel
+from dgm.model_api.contracts import AutoregressiveModel
 from dgm.sampling.fixed_point import sample_by_fixed_point
 from tests.tiny import SMALL, tiny_model
 

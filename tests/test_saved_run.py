@@ -11,12 +11,14 @@ import torch
 import yaml
 from PIL import Image
 
-from dgm.config import ConfigError, load_params
-from dgm.registry import build_model
-from dgm.runs import RunFiles, StageError
+from dgm.config.params import load_params
+from dgm.config.parse import ConfigError
+from dgm.errors import StageError
+from dgm.runs.files import RunFiles
+from dgm.runs.weights import save_weights
 from dgm.saved_run import load_run
+from dgm.settings import build_model
 from dgm.types import CIFAR10
-from dgm.weights import save_weights
 
 ROOT = Path(__file__).parent.parent
 NAMES = ["Übung.png", "a.png", "b c.png"]

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.timed_training import Settings, Speed, TimedTrainer, measure, shortened
 from benchmarks.training_speed import COLUMNS, Failure, Machine, attempt, last_line, or_failure, report, table
-from dgm.config import load_params
-from dgm.engine.settings import TrainingConfig
+from dgm.config.params import load_params
+from dgm.config.sections import TrainingConfig
 from tests.tiny import tiny_training
 
 SETTINGS = Settings("smoke", 0.3, "cpu", 2, False)

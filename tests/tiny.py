@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgm.config import parse
-from dgm.model_api import Fitted, GradientTrained, Model
+from dgm.config.parse import parse
+from dgm.model_api.contracts import Fitted, GradientTrained, Model
 from dgm.registry import MODELS, model_class
 from dgm.seeds import generator_for
 from dgm.types import ImageSpec

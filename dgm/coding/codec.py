@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from dgm.coding.container import Compressed, checksum
-from dgm.model_api import AutoregressiveModel
-from dgm.runs import StageError
+from dgm.errors import StageError
+from dgm.model_api.contracts import AutoregressiveModel
 from dgm.types import Images
 
 Track = Callable[[Iterable[int]], Iterable[int]]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dgm.runs import StageError, atomic_file
+from dgm.errors import StageError
+from dgm.runs.atomic import atomic_file
 
 MAGIC = b"DGM"
 VERSION = 1

@@ -19,8 +19,9 @@ from PIL import Image
 
 from dgm.coding.codec import compress, decompress, identity_of
 from dgm.coding.container import Compressed, read_compressed, write_compressed
-from dgm.model_api import AutoregressiveModel
-from dgm.runs import StageError, atomic_file
+from dgm.errors import StageError
+from dgm.model_api.contracts import AutoregressiveModel
+from dgm.runs.atomic import atomic_file
 from dgm.types import Images, ImageSpec
 
 VERSION = "folder 1"  # part of the identity: a file of another layout is refused, and one without names too

@@ -9,8 +9,9 @@ import torch
 
 from dgm.coding.codec import Track, compress, decompress
 from dgm.coding.container import read_compressed, write_compressed
-from dgm.model_api import AutoregressiveModel
-from dgm.runs import Compression, StageError
+from dgm.errors import StageError
+from dgm.model_api.contracts import AutoregressiveModel
+from dgm.runs.records import Compression
 from dgm.types import Images
 from dgm.units import nats_to_bits_per_subpixel
 

@@ -16,7 +16,8 @@ import imagecodecs
 import numpy as np
 from PIL import Image, features
 
-from dgm.runs import ReferenceCodec, StageError
+from dgm.errors import StageError
+from dgm.runs.records import ReferenceCodec
 
 Picture = np.ndarray  # uint8 (height, width, 3)
 

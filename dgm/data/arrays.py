@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dgm.runs import StageError, write_array
+from dgm.errors import StageError
+from dgm.runs.atomic import write_array
 from dgm.types import CIFAR10
 
 NUM_TRAIN_IMAGES = 50000

@@ -6,12 +6,12 @@ import time
 
 import torch
 
+from dgm.config.sections import FitConfig
 from dgm.engine.loop import TrainingResult, check_finite
-from dgm.engine.settings import FitConfig
-from dgm.model_api import Fitted, Model
+from dgm.model_api.contracts import Fitted, Model
+from dgm.runs.checkpoint import Scratch
+from dgm.runs.progress import Progress
 from dgm.seeds import Stream, generator_for
-from dgm.tracking.progress import Progress
-from dgm.tracking.scratch import Scratch
 from dgm.tracking.tracked_run import TrackedRun
 from dgm.types import Images
 from dgm.units import nats_to_bits_per_subpixel

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dgm.model_api import GradientTrained, Model
+from dgm.model_api.contracts import GradientTrained, Model
 from dgm.seeds import Stream, generator_for
 from dgm.types import Images
 

@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dgm.config.sections import TrainingConfig
 from dgm.data.batches import batch_indices
 from dgm.engine.averaging import WeightAverage
 from dgm.engine.optimizers import make_optimizers, set_learning_rate
 from dgm.engine.schedule import learning_rate_factor
-from dgm.engine.settings import TrainingConfig
-from dgm.model_api import GradientTrained, Model
-from dgm.runs import StageError
-from dgm.scoring import score_images
+from dgm.errors import StageError
+from dgm.model_api.contracts import GradientTrained, Model
+from dgm.model_api.scoring import score_images
+from dgm.runs.checkpoint import Scratch
+from dgm.runs.progress import Progress
 from dgm.seeds import Stream, generator_for, seed_global
-from dgm.tracking.progress import Progress
-from dgm.tracking.scratch import Scratch
 from dgm.tracking.tracked_run import TrackedRun
 from dgm.types import Images
 from dgm.units import nats_to_bits_per_subpixel

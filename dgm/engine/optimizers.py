@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from dgm.engine.settings import TrainingConfig
+from dgm.config.sections import TrainingConfig
 
 ADAMW_EPSILON = 1e-8
 MUON_MOMENTUM = 0.95

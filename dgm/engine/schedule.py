@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dgm.engine.settings import TrainingConfig
+from dgm.config.sections import TrainingConfig
 
 
 def learning_rate_factor(config: TrainingConfig, progress: float) -> float:

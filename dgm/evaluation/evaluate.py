@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dgm.config import EvaluationConfig
-from dgm.model_api import BoundModel, DensityModel, LatentVariableModel, LogLikelihood, Model
-from dgm.scoring import Scored, score_images
+from dgm.config.sections import EvaluationConfig
+from dgm.model_api.contracts import BoundModel, DensityModel, LatentVariableModel, LogLikelihood, Model
+from dgm.model_api.scoring import Scored, score_images
 from dgm.seeds import Stream
 from dgm.types import Images, ImageSpec, NatsPerImage
 from dgm.units import nats_to_bits_per_subpixel

@@ -16,17 +16,17 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config import Config
+from dgm.config.parse import Config
 from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise, sum_per_image
 from dgm.distributions.discretized_logistic import (
     LOG_SCALE_OF_UNIT_VARIANCE,
     discretized_logistic_log_prob,
     unit_from_levels,
 )
+from dgm.families.unrolled import UnrolledModel
 from dgm.nets.lstm_cells import ConvLSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
 from dgm.types import Images, ImageSpec
-from dgm.unrolled import UnrolledModel
 
 LOG_SCALE_RANGE = (-8.0, 3.0)  # of the likelihood, in units where the levels span [-1, 1]
 LOG_STD_RANGE = (-8.0, 3.0)  # of priors and posteriors

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dgm.config import Config
+from dgm.config.parse import Config
 from dgm.dequantization import dequantize
 from dgm.distributions.gaussian import image_moments, zca
 from dgm.distributions.gaussian_mixture import (
@@ -28,7 +28,7 @@ from dgm.distributions.gaussian_mixture import (
     weighted_moments,
 )
 from dgm.distributions.hidden_tree import TreeShape, sample_tree, tree_log_prob, tree_posterior
-from dgm.model_api import DensityModel, Fitted
+from dgm.model_api.contracts import DensityModel, Fitted
 from dgm.seeds import generator_for
 from dgm.types import Images, ImageSpec
 

@@ -11,12 +11,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config import Config
-from dgm.model_api import Conditionals
-from dgm.nets.cached_conv import CachedPointwise, degree_slices
-from dgm.nets.lstm_scan import diagonal_pattern, scan
-from dgm.nets.masked_conv import MaskedConv2d, feature_degrees
-from dgm.nets.pixel_rnn import (
+from dgm.config.parse import Config
+from dgm.families.pixel_rnn import (
     NUM_GATES,
     CachedPixelRNN,
     PixelRNN,
@@ -27,6 +23,10 @@ from dgm.nets.pixel_rnn import (
     state_weight,
     update_cell,
 )
+from dgm.model_api.ancestral import Conditionals
+from dgm.nets.cached_conv import CachedPointwise, degree_slices
+from dgm.nets.lstm_scan import diagonal_pattern, scan
+from dgm.nets.masked_conv import MaskedConv2d, feature_degrees
 from dgm.nets.softmax_head import SoftmaxHead
 from dgm.types import ImageSpec
 

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config import Config
-from dgm.model_api import Conditionals, TrainedAutoregressiveModel
+from dgm.config.parse import Config
+from dgm.model_api.ancestral import Conditionals
+from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
 from dgm.nets.raster import RasterConditionals

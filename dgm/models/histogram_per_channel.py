@@ -6,8 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dgm.config import Config
-from dgm.model_api import AutoregressiveModel, Conditionals, Fitted
+from dgm.config.parse import Config
+from dgm.model_api.ancestral import Conditionals
+from dgm.model_api.contracts import AutoregressiveModel, Fitted
 from dgm.types import Images, ImageSpec
 
 

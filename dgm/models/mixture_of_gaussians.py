@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dgm.config import Config
+from dgm.config.parse import Config
 from dgm.distributions.gaussian import (
     DEQUANTIZATION_VARIANCE,
     LOG_TWO_PI,
@@ -30,8 +30,8 @@ from dgm.distributions.gaussian import (
     principal_axes,
 )
 from dgm.distributions.gaussian_mixture import posterior
-from dgm.model_api import DensityModel, Fitted
-from dgm.runs import StageError
+from dgm.errors import StageError
+from dgm.model_api.contracts import DensityModel, Fitted
 from dgm.types import Images, ImageSpec
 
 CHUNK = 1000  # images that are worked on at once

@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dgm.config import Config
+from dgm.config.parse import Config
 from dgm.distributions.gaussian import cholesky, gaussian_log_density, image_moments
-from dgm.model_api import DensityModel, Fitted
+from dgm.model_api.contracts import DensityModel, Fitted
 from dgm.types import Images, ImageSpec
 
 

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config import Config
+from dgm.config.parse import Config
 from dgm.dequantization import dequantize
 from dgm.distributions.gaussian import image_moments, zca
-from dgm.model_api import TrainedDensityModel
-from dgm.nets.coupling import AdditiveCoupling, invert
+from dgm.model_api.contracts import TrainedDensityModel
+from dgm.nets.flow_layers import AdditiveCoupling, invert
 from dgm.types import Images, ImageSpec
 
 NUM_SCALE_IMAGES = 2000

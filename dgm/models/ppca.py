@@ -15,9 +15,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dgm.config import Config
+from dgm.config.parse import Config
 from dgm.distributions.gaussian import LOG_TWO_PI, cholesky, image_moments, principal_axes
-from dgm.model_api import DensityModel, Fitted
+from dgm.model_api.contracts import DensityModel, Fitted
 from dgm.types import Images, ImageSpec
 
 

@@ -14,11 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config import Config
+from dgm.config.parse import Config
 from dgm.dequantization import dequantize
 from dgm.distributions.gaussian import LOG_TWO_PI
-from dgm.model_api import TrainedDensityModel
-from dgm.nets.coupling import (
+from dgm.model_api.contracts import TrainedDensityModel
+from dgm.nets.flow_layers import (
     ActNorm,
     AffineCoupling,
     FlowBatchNorm,

@@ -18,13 +18,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from dgm.config import Config
+from dgm.config.parse import Config
 from dgm.distributions.discretized_logistic import (
     discretized_logistic_log_pmf,
     discretized_logistic_log_prob,
     unit_from_levels,
 )
-from dgm.model_api import AutoregressiveModel, Conditionals, Fitted
+from dgm.model_api.ancestral import Conditionals
+from dgm.model_api.contracts import AutoregressiveModel, Fitted
 from dgm.types import Images, ImageSpec
 
 ERROR_OFFSETS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))  # (rows, columns) of the neighbours whose errors count

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from dgm.config import Config
-from dgm.model_api import AutoregressiveModel, Conditionals, Fitted
+from dgm.config.parse import Config
+from dgm.model_api.ancestral import Conditionals
+from dgm.model_api.contracts import AutoregressiveModel, Fitted
 from dgm.types import Images, ImageSpec
 
 

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from dgm.model_api import Conditionals
+from dgm.model_api.ancestral import Conditionals
 from dgm.types import ImageSpec
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dgm.reporting.tables import Table
-from dgm.runs import ReferenceCodec
+from dgm.runs.records import ReferenceCodec
 
 CODEC_COLUMNS = ("Codec", "Settings", "Version", "One file an image", "All in one picture")
 CODEC_NOTE = (

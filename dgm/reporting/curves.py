@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from dgm.errors import StageError
 from dgm.reporting.published import CATALOGUE
-from dgm.runs import CURVE_COLUMNS, RunFiles, StageError
+from dgm.runs.files import RunFiles
+from dgm.runs.records import CURVE_COLUMNS
 
 LONG_COLUMNS = ("model", "step", "images_seen", "bits_per_subpixel", "split")
 SPLITS = ("train", "validation")

@@ -13,7 +13,8 @@ from dgm.reporting.page import page_html
 from dgm.reporting.plots import ladder_png, ppca_ladder_png, training_curves_png
 from dgm.reporting.ppca_ladder import ladder_file, read_rungs
 from dgm.reporting.rows import bound_terms, paired_differences, result_rows
-from dgm.runs import RunFiles, read_reference_codecs, reference_codecs_csv, reference_codecs_file
+from dgm.runs.files import RunFiles, reference_codecs_file
+from dgm.runs.records import read_reference_codecs, reference_codecs_csv
 
 
 def report_files(profile: str, current_keys: Mapping[str, str], root: Path = Path(".")) -> dict[str, bytes]:

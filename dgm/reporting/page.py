@@ -14,7 +14,7 @@ from dgm.reporting.ppca_ladder import SHOWN_COLUMNS, Rung, rungs_table
 from dgm.reporting.published import CATALOGUE, PIXELCNN_PP_TABLE, PIXELRNN_TABLE, PublishedRow
 from dgm.reporting.rows import BoundTerm, PairedDifference, ResultRow
 from dgm.reporting.tables import NUMERIC_COLUMNS, Table, all_rows, published_cell, readable_tables
-from dgm.runs import ReferenceCodec
+from dgm.runs.records import ReferenceCodec
 
 TEMPLATE = "page.html"
 PROVENANCE_COLUMNS = ("Model", "Scored on", "Finished", "Commit", "MLflow run")

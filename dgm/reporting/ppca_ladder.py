@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from dgm.errors import StageError
 from dgm.reporting.tables import NUM_TEST_IMAGES, Table
-from dgm.runs import RunFiles, StageError, write_table
+from dgm.runs.atomic import write_table
+from dgm.runs.files import RunFiles
 
 SHOWN_COLUMNS = ("Components", "Parameters", "Closed form, test", "EM, test")
 

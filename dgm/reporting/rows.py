@@ -11,9 +11,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from dgm.errors import StageError
 from dgm.reporting.curves import read_curve, validation_ends
 from dgm.reporting.published import CATALOGUE, PublishedRow
-from dgm.runs import Compression, Metrics, Provenance, RunFiles, StageError, read_array, read_record
+from dgm.runs.atomic import read_array
+from dgm.runs.files import RunFiles
+from dgm.runs.records import Compression, Metrics, Provenance, read_record
 from dgm.types import CIFAR10, ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dgm.model_api import AutoregressiveModel
+from dgm.model_api.contracts import AutoregressiveModel
 from dgm.types import Images
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from dgm.model_api import AutoregressiveModel, invert_distribution
+from dgm.model_api.ancestral import invert_distribution
+from dgm.model_api.contracts import AutoregressiveModel
 from dgm.types import Images
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dgm.runs import atomic_file
+from dgm.runs.atomic import atomic_file
 
 SCALE = 3  # screen pixels an image pixel
 GAP = 2  # image pixels between tiles

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from dgm.runs import StageError
+from dgm.errors import StageError
+from dgm.runs.files import project_root
+from dgm.runs.provenance import git_commit, git_is_dirty
 from dgm.tracking.outbox import root_cause
-from dgm.tracking.provenance import git_commit, git_is_dirty
-from dgm.tracking.scratch import project_root
 from dgm.tracking.tracked_run import TrackedRun
 
 if TYPE_CHECKING:

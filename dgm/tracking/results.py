@@ -9,7 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-from dgm.runs import Compression, Metrics, Provenance, RunFiles, StageError, read_record
+from dgm.errors import StageError
+from dgm.runs.files import RunFiles
+from dgm.runs.records import Compression, Metrics, Provenance, read_record
 from dgm.tracking.mlflow_store import open_run
 from dgm.tracking.tracked_run import TrackedRun
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from dgm.runs.files import project_root
 from dgm.tracking.outbox import Entry, Outbox, RejectedError, keep_undelivered
-from dgm.tracking.scratch import project_root
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from dgm.coding.codec import compress, decompress, identity_of
 from dgm.coding.container import HEADER, checksum, read_compressed, write_compressed
-from dgm.config import Config
-from dgm.model_api import TrainedAutoregressiveModel
-from dgm.runs import StageError
+from dgm.config.parse import Config
+from dgm.errors import StageError
+from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.types import ImageSpec
 
 SPEC = ImageSpec(3, 8, 8, levels=16)

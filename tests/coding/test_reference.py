@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dgm.coding.reference import Codec, codecs, join, measure
-from dgm.config import CodecsConfig, ConfigError, parse
-from dgm.runs import StageError
+from dgm.config.parse import ConfigError, parse
+from dgm.config.sections import CodecsConfig
+from dgm.errors import StageError
 
 NAMES = [codec.name for codec in codecs()]
 

@@ -11,11 +11,11 @@ import torch
 import torch._dynamo
 from torch import Tensor
 
-from dgm.config import load_params
+from dgm.config.params import load_params
+from dgm.config.sections import TrainingConfig
 from dgm.engine.loop import Trainer
-from dgm.engine.settings import TrainingConfig
+from dgm.runs.checkpoint import Scratch
 from dgm.seeds import generator_for, seed_global
-from dgm.tracking.scratch import Scratch
 from tests.tiny import SMALL, UntrackedRun, random_images, tiny_model, tiny_training
 
 COMPILED = [

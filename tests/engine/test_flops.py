@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dgm.config import Config
+from dgm.config.parse import Config
 from dgm.engine.flops import FORMULAS, count_flops
-from dgm.model_api import GradientTrained, LogLikelihood, Model, Objective
+from dgm.model_api.contracts import GradientTrained, LogLikelihood, Model, Objective
 from dgm.nets.lstm_scan import diagonal_pattern, row_pattern, scan
 from dgm.types import ImageSpec
 from tests.tiny import SMALL, TRAINED, random_images, untrained_model

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dgm.config import Config
+from dgm.config.parse import Config
+from dgm.config.sections import TrainingConfig
 from dgm.engine.loop import Trainer, TrainingResult
-from dgm.engine.settings import TrainingConfig
-from dgm.model_api import Model, Objective, TrainedAutoregressiveModel
+from dgm.errors import StageError
+from dgm.model_api.contracts import Model, Objective, TrainedAutoregressiveModel
 from dgm.registry import MODELS, model_class
-from dgm.runs import StageError
+from dgm.runs.checkpoint import Scratch
 from dgm.seeds import generator_for, seed_global
-from dgm.tracking.scratch import Scratch
 from dgm.types import ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
 from tests.tiny import SMALL, UntrackedRun, random_images, tiny_training, untrained_model

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dgm.config.sections import FitConfig, TrainingConfig
 from dgm.engine.averaging import WeightAverage
 from dgm.engine.fit import fit
 from dgm.engine.loop import TrainingResult
 from dgm.engine.optimizers import Muon, make_optimizers, orthogonalize, set_learning_rate
 from dgm.engine.schedule import learning_rate_factor
-from dgm.engine.settings import FitConfig, TrainingConfig
+from dgm.errors import StageError
 from dgm.models.uniform import Uniform, UniformConfig
-from dgm.runs import StageError
-from dgm.tracking.scratch import Scratch
+from dgm.runs.checkpoint import Scratch
 from dgm.types import ImageSpec
 from tests.tiny import UntrackedRun, random_images, tiny_training
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgm.config import Config, EvaluationConfig
+from dgm.config.parse import Config
+from dgm.config.sections import EvaluationConfig
 from dgm.evaluation.evaluate import SplitResult, evaluate_split
-from dgm.model_api import DensityModel, LatentVariableModel, Model
+from dgm.model_api.contracts import DensityModel, LatentVariableModel, Model
 from dgm.types import ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
 from tests.tiny import random_images, tiny_model

@@ -6,7 +6,8 @@ import itertools
 
 import torch
 
-from dgm.model_api import AutoregressiveModel, RecomputedConditionals
+from dgm.model_api.ancestral import RecomputedConditionals
+from dgm.model_api.contracts import AutoregressiveModel
 from dgm.seeds import generator_for
 from dgm.types import Images, ImageSpec
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgm.model_api import RecomputedConditionals
+from dgm.model_api.ancestral import RecomputedConditionals
 from dgm.models.diagonal_bilstm import DiagonalBiLSTM, DiagonalBiLSTMConfig, DiagonalBiLSTMLayer
 from dgm.types import CIFAR10, ImageSpec
 from tests.tiny import all_images, random_images

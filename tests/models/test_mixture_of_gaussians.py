@@ -11,9 +11,9 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
 from dgm.distributions.gaussian import NotPositiveDefiniteError
+from dgm.errors import StageError
 from dgm.models.mixture_of_gaussians import MixtureOfGaussians, MixtureOfGaussiansConfig, cosines
 from dgm.models.multivariate_gaussian import MultivariateGaussian, MultivariateGaussianConfig
-from dgm.runs import StageError
 from dgm.seeds import generator_for
 from dgm.types import ImageSpec
 from tests.models.fitted import correlated_images

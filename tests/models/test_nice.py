@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+from dgm.errors import StageError
 from dgm.models.nice import NICE, NICEConfig, logistic_log_scales
-from dgm.runs import StageError
 from dgm.seeds import generator_for
 from dgm.types import CIFAR10, ImageSpec
 from tests.tiny import random_images, tiny_model

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgm.model_api import RecomputedConditionals
+from dgm.model_api.ancestral import RecomputedConditionals
 from dgm.models.pixelcnn import PixelCNN, PixelCNNConfig
 from dgm.types import CIFAR10, ImageSpec
 

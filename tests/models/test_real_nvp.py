@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dgm.dequantization import dequantize
+from dgm.errors import StageError
 from dgm.models.real_nvp import RealNVP, RealNVPConfig
-from dgm.nets.coupling import ActNorm, FlowBatchNorm
-from dgm.runs import StageError
+from dgm.nets.flow_layers import ActNorm, FlowBatchNorm
 from dgm.seeds import generator_for
 from dgm.types import CIFAR10, ImageSpec
 from tests.tiny import random_images, tiny_model

@@ -7,16 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dgm.runs import (
-    CURVE_COLUMNS,
-    Compression,
-    Metrics,
-    Provenance,
-    RunFiles,
-    write_array,
-    write_record,
-    write_table,
-)
+from dgm.runs.atomic import write_array, write_table
+from dgm.runs.files import RunFiles
+from dgm.runs.records import CURVE_COLUMNS, Compression, Metrics, Provenance, write_record
 
 METRICS = Metrics(
     model="",

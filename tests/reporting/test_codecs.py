@@ -6,15 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from dgm.errors import StageError
 from dgm.reporting.files import report_files
-from dgm.runs import (
-    ReferenceCodec,
-    StageError,
-    read_reference_codecs,
-    reference_codecs_csv,
-    reference_codecs_file,
-    write_text,
-)
+from dgm.runs.atomic import write_text
+from dgm.runs.files import reference_codecs_file
+from dgm.runs.records import ReferenceCodec, read_reference_codecs, reference_codecs_csv
 
 GOOD = ReferenceCodec("Good", "a, b", "package 1", "library 2", 4.1234567890123456, 4.0, 10000)
 BAD = ReferenceCodec("Bad", "", "package 1", "library 3", 4.0, 7.5, 10000)

@@ -11,7 +11,7 @@ from dgm.reporting.compute import COMPUTE_COLUMNS, COMPUTE_NOTES, CSV_COLUMNS, c
 from dgm.reporting.published import CATALOGUE
 from dgm.reporting.rows import result_rows
 from dgm.reporting.tables import STALE_NOTE, latex
-from dgm.runs import write_record
+from dgm.runs.records import write_record
 from tests.reporting.made_up import PROVENANCE, whole_run
 
 

@@ -9,10 +9,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from dgm.errors import StageError
 from dgm.reporting.curves import long_form, read_curves
 from dgm.reporting.plots import ladder_png, spread, training_curves_png
 from dgm.reporting.rows import result_rows
-from dgm.runs import CURVE_COLUMNS, RunFiles, StageError, write_table, write_text
+from dgm.runs.atomic import write_table, write_text
+from dgm.runs.files import RunFiles
+from dgm.runs.records import CURVE_COLUMNS
 from tests.reporting.made_up import metrics
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from dgm.errors import StageError
 from dgm.reporting.files import report_files
 from dgm.reporting.plots import ppca_ladder_png
 from dgm.reporting.ppca_ladder import COLUMNS, Rung, ladder_file, read_rungs, rungs_table, write_rungs
-from dgm.runs import StageError, write_text
+from dgm.runs.atomic import write_text
 
 RUNGS = [
     Rung(1, 6145, 6.1234567890123456, 0.01, 10000, None),

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dgm.errors import StageError
 from dgm.reporting.published import CATALOGUE
 from dgm.reporting.rows import RESULT_COLUMNS, ResultRow, bound_terms, paired_differences, result_rows
-from dgm.runs import CURVE_COLUMNS, StageError, write_array, write_table
+from dgm.runs.atomic import write_array, write_table
+from dgm.runs.records import CURVE_COLUMNS
 from dgm.types import ImageSpec
 from tests.reporting.made_up import metrics, whole_run
 

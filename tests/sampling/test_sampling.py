@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dgm.model_api import AutoregressiveModel, invert_distribution, sample_ancestrally
+from dgm.model_api.ancestral import invert_distribution, sample_ancestrally
+from dgm.model_api.contracts import AutoregressiveModel
 from dgm.sampling.completion import upper_half
 from dgm.sampling.fixed_point import sample_by_fixed_point
 from dgm.sampling.picture import GAP, SCALE, save_picture, tile

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dgm.config import ConfigError
+from dgm.config.parse import ConfigError
 from dgm.distributions.gaussian import NotPositiveDefiniteError
-from dgm.runs import StageError
+from dgm.errors import StageError
 from stages.cli import run_stage
 
 

@@ -11,7 +11,8 @@ import pytest
 import stages.codecs
 from dgm.coding.reference import codecs
 from dgm.data.arrays import CifarArrays
-from dgm.runs import read_reference_codecs, reference_codecs_file
+from dgm.runs.files import reference_codecs_file
+from dgm.runs.records import read_reference_codecs
 
 PARAMS = Path("params.yaml").resolve()
 

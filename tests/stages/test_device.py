@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from dgm.config import RunConfig
-from dgm.runs import StageError
+from dgm.config.sections import RunConfig
+from dgm.errors import StageError
 from stages.device import prepare_device
 
 ON_A_GPU = RunConfig(seed=1, threads=1000, device="cuda", num_training_images=45000)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dgm.runs import RunFiles
+from dgm.runs.files import RunFiles
 
 ROOT = Path(__file__).parent.parent.parent
 MODEL = "pixelcnn"

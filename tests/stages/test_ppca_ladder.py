@@ -14,11 +14,13 @@ import torch
 import yaml
 
 import stages.ppca_ladder
-from dgm.config import ConfigError, PPCALadderConfig, load_params, parse
+from dgm.config.params import load_params
+from dgm.config.parse import ConfigError, parse
+from dgm.config.sections import PPCALadderConfig
 from dgm.data.splits import Splits
+from dgm.errors import StageError
 from dgm.models.ppca import PPCA, PPCAConfig
 from dgm.reporting.ppca_ladder import Rung, ladder_file, read_rungs
-from dgm.runs import StageError
 from dgm.types import CIFAR10
 from dgm.units import bits_per_subpixel_to_nats
 from tests.data.fake_cifar import fake_arrays

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dgm.config import load_params
-from dgm.fingerprints import current_key
-from dgm.runs import StageError
+from dgm.config.params import load_params
+from dgm.errors import StageError
+from dgm.runs.fingerprints import current_key
 from stages.report import main
 from tests.reporting.made_up import whole_run
 

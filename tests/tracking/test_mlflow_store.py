@@ -11,7 +11,7 @@ import pytest
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
-from dgm.runs import StageError
+from dgm.errors import StageError
 from dgm.tracking import mlflow_store
 from dgm.tracking.mlflow_store import TrackedRun, call_within, hide_password, open_run
 from tests.tracking import processes

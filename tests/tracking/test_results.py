@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from dgm.runs import Metrics, Provenance, RunFiles, write_record
+from dgm.runs.files import RunFiles
+from dgm.runs.records import Metrics, Provenance, write_record
 from dgm.tracking.mlflow_store import open_run
 from dgm.tracking.results import record_results
 

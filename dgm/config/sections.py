@@ -1,0 +1,143 @@
+"""The typed sections of params.yaml: what each key means, in which unit, and which values are allowed."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from dgm.config.parse import Config
+from dgm.types import CIFAR10
+
+
+class RunConfig(Config):
+    """common.<profile>.run: what training and evaluation of every model share."""
+
+    seed: int = Field(ge=0)
+    threads: int = Field(gt=0)
+    device: Literal["cpu", "cuda"]
+    num_training_images: Literal[45000, 50000]
+
+
+class CommonEvaluationConfig(Config):
+    """common.<profile>.evaluation: how many images are scored; fewer than all only in the smoke profile."""
+
+    num_test_images: int = Field(gt=0, le=10000)
+    num_train_images: int = Field(gt=0, le=10000)
+
+
+class SamplingConfig(Config):
+    """common.<profile>.sampling: the grid of samples and of completions."""
+
+    num_images: int = Field(gt=0)
+    temperature: float = Field(gt=0)
+    num_completions: int = Field(ge=0)
+
+
+class CompressionConfig(Config):
+    """models.<model>.<profile>.compression: how many test images are compressed to a file and read back."""
+
+    num_images: int = Field(gt=0, le=10000)
+
+
+class CodecsConfig(Config):
+    """common.<profile>.codecs: how many test images the general codecs compress, a square number of them."""
+
+    num_images: int = Field(gt=0, le=10000)
+
+    @field_validator("num_images")
+    @classmethod
+    def _tiles_a_square(cls, count: int) -> int:
+        if math.isqrt(count) ** 2 != count:
+            raise ValueError(f"must be a square number (such as {math.isqrt(count) ** 2}): they are joined to a square")
+        return count
+
+
+class PPCALadderConfig(Config):
+    """common.<profile>.ppca_ladder: the numbers of components that PPCA is scored with.
+
+    num_fit_images: how many training images, the first ones, it is fitted on; null for all.
+    em_components: those of num_components that EM fits too, in num_em_iterations. The stage fails where EM's test
+    figure and that of the closed form are further apart than em_tolerance_bits (per sub-pixel).
+    """
+
+    num_components: list[Annotated[int, Field(ge=1, lt=CIFAR10.num_subpixels)]] = Field(min_length=1)
+    num_fit_images: int | None = Field(ge=1)
+    num_test_images: int = Field(gt=1, le=10000)
+    em_components: list[int]
+    num_em_iterations: int = Field(gt=0)
+    em_tolerance_bits: float = Field(gt=0)
+
+    @field_validator("em_components")
+    @classmethod
+    def _is_on_the_ladder(cls, em_components: list[int], info: ValidationInfo) -> list[int]:
+        num_components = info.data.get("num_components")  # absent if it was refused itself
+        missing = [q for q in em_components if num_components is not None and q not in num_components]
+        if missing:
+            raise ValueError(f"must be among num_components, which has no {', '.join(map(str, missing))}")
+        return em_components
+
+
+class CommonConfig(Config):
+    """common.<profile>."""
+
+    run: RunConfig
+    evaluation: CommonEvaluationConfig
+    sampling: SamplingConfig
+    ppca_ladder: PPCALadderConfig
+    codecs: CodecsConfig
+
+
+class EvaluationConfig(Config):
+    """models.<model>.<profile>.evaluation.
+
+    num_draws: dequantization noises or latent draws an image, averaged in nats; 1 for exact models.
+    num_importance_samples: K of the importance-weighted bound; 0 where the model has none.
+    """
+
+    batch_size: int = Field(gt=0)
+    num_draws: int = Field(gt=0)
+    num_importance_samples: int = Field(ge=0)
+
+
+class DataConfig(Config):
+    """data: an optional local copy of CIFAR-10 that is tried before any download."""
+
+    local_path: str | None
+
+
+class FitConfig(Config):
+    """Training of a model that is fitted: 0 iterations for closed forms, else the number of EM iterations."""
+
+    num_iterations: int = Field(ge=0)
+
+
+class TrainingConfig(Config):
+    """Training by gradient. Progress runs from 0 to 1 by steps or by seconds, whichever budget ends first.
+
+    The learning rate rises linearly over `warmup_fraction` of the progress, stays, and falls to zero over the last
+    `decay_fraction` (Haegele et al. 2024, arXiv 2405.18392). `max_seconds` counts training time over all sessions.
+    `validation_batch_size`: validation noise is drawn batch by batch, so this is a number of the curve.
+    """
+
+    optimizer: Literal["adamw", "muon"]
+    learning_rate: float = Field(gt=0)
+    muon_learning_rate: float = Field(gt=0)
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    batch_size: int = Field(gt=0)
+    max_steps: int = Field(gt=0)
+    max_seconds: float | None = Field(gt=0)
+    warmup_fraction: float = Field(ge=0, lt=1)
+    decay_fraction: float = Field(ge=0, le=1)
+    gradient_clip: float = Field(gt=0)
+    ema_decay: float = Field(ge=0, lt=1)
+    horizontal_flip: bool
+    precision: Literal["float32", "bfloat16"]
+    compile: bool
+    channels_last: bool
+    validate_every: int = Field(gt=0)
+    num_validation_images: int = Field(gt=0, le=5000)
+    validation_batch_size: int = Field(gt=0)

@@ -1,0 +1,270 @@
+"""MADE: one masked perceptron gives every conditional at once; here on pixels, with mixtures of discretized logistics.
+
+Source: Germain, Gregor, Murray & Larochelle (2015), arXiv 1502.03509: masks (section 3), the direct link, other
+orders and several masks (section 4). The paper models binary digits and has no CIFAR-10 figure.
+Differs: the head (the paper's is Bernoulli); an ensemble averages the joint probabilities of its masks, which is a
+distribution, not the conditionals or logits of an image, which is none; the direct link moves the means only, is
+measured in units of the residual scale and starts as a linear predictor (see `MADE.prepare`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from dgm.config.parse import Config
+from dgm.distributions import categorical
+from dgm.distributions.discretized_logistic import discretized_logistic_log_pmf, unit_from_levels
+from dgm.distributions.logistic_mixture import MIN_LOG_SCALE, LogisticMixture
+from dgm.model_api.ancestral import Conditionals
+from dgm.model_api.contracts import Objective, TrainedAutoregressiveModel
+from dgm.models.made.autoregressive_mask import draw_degrees, may_read, may_read_strictly, ranks_of
+from dgm.models.made.causal_regression import causal_regression
+from dgm.nets.sequence import from_sequence, in_raster_order, to_sequence
+from dgm.seeds import generator_for
+from dgm.types import Images, ImageSpec
+
+INITIAL_RESIDUAL_SCALE = 0.05  # logistic scale in [-1, 1] units, before prepare has measured it
+LOG_SCALE_SPREAD = (-1.5, 0.5)  # first and last component, relative to the residual scale
+REGRESSION_RIDGE = 1e-4
+SCALE_OF_UNIT_LOGISTIC = math.sqrt(3) / math.pi  # a logistic of this scale has standard deviation 1
+
+
+class MADEConfig(Config):
+    """ordering: raster RGB, one random order, or an order for each mask.
+
+    num_masks: hidden connections (and orders, if order_agnostic) to draw from in training. ensemble_size: how many of
+    them are averaged in scoring. mask_seed: all masks derive from it, and are stored with the weights.
+    regression_radius: pixels around each one in the linear start of the direct link; 0 copies the left neighbour.
+    """
+
+    ordering: Literal["natural", "random", "order_agnostic"]
+    hidden_sizes: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
+    num_components: int = Field(gt=0)
+    num_masks: int = Field(gt=0)
+    ensemble_size: int = Field(gt=0)
+    mask_seed: int = Field(ge=0)
+    dropout: float = Field(ge=0, lt=1)
+    regression_radius: int = Field(ge=0)
+    num_regression_images: int = Field(gt=0)
+
+
+class MADE(TrainedAutoregressiveModel):
+    """The mixture, with equal weights, of the distributions of `ensemble_size` masks.
+
+    An ensemble over several orders has a likelihood and no conditionals: no one order serves all members, so it
+    refuses to list them or to sample (`order`).
+    """
+
+    config_type = MADEConfig
+    hot_method = "log_prob_of_mask"
+    ranks: Tensor  # of every input in the order of each mask, (masks, D)
+    residual_scale: Tensor  # the unit of means and scales, (D,)
+
+    def __init__(self, spec: ImageSpec, config: MADEConfig) -> None:
+        super().__init__(spec, config)
+        if config.ensemble_size > config.num_masks:
+            raise ValueError(f"ensemble_size {config.ensemble_size} is more than num_masks {config.num_masks}")
+        num_inputs, sizes = spec.num_subpixels, config.hidden_sizes
+        ranks, degrees = zip(*(self._draw_mask(mask) for mask in range(config.num_masks)), strict=True)
+        self.register_buffer("ranks", torch.stack(ranks))
+        for layer in range(len(sizes)):
+            self.register_buffer(f"degrees_{layer}", torch.stack([of_mask[layer] for of_mask in degrees]))
+        self.register_buffer("residual_scale", torch.full((num_inputs,), INITIAL_RESIDUAL_SCALE))
+        self.hidden = nn.ModuleList(nn.Linear(i, o) for i, o in zip([num_inputs, *sizes[:-1]], sizes, strict=True))
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(sizes[-1], num_inputs * 3 * config.num_components)
+        self.head_direct = nn.Linear(num_inputs, num_inputs)
+        self._initialise()
+
+    def _draw_mask(self, mask: int) -> tuple[Tensor, list[Tensor]]:
+        """Ranks of the inputs and degrees of the hidden layers of one mask."""
+        num_inputs, config = self.spec.num_subpixels, self.config
+        order = torch.arange(num_inputs, device="cpu")
+        if config.ordering != "natural":
+            of_order = mask if config.ordering == "order_agnostic" else 0
+            order = torch.randperm(num_inputs, generator=generator_for(config.mask_seed, 0, of_order), device="cpu")
+        degrees = draw_degrees(num_inputs, config.hidden_sizes, generator_for(config.mask_seed, 1, mask))
+        return ranks_of(order), degrees
+
+    def _initialise(self) -> None:
+        """Scale mixtures around the left neighbour; the hidden units start without a say."""
+        num_inputs, channels, components = self.spec.num_subpixels, self.spec.channels, self.config.num_components
+        nn.init.zeros_(self.head.weight)
+        bias = torch.zeros(num_inputs, 3, components)
+        first, last = LOG_SCALE_SPREAD
+        bias[:, 2] = torch.linspace(first, last, components) if components > 1 else torch.zeros(1)
+        self.head.bias.data.copy_(bias.flatten())
+        position = torch.arange(num_inputs)
+        has_left = position % (channels * self.spec.width) >= channels
+        copy = torch.diag(has_left[channels:].to(bias.dtype), diagonal=-channels)
+        self._set_direct(copy, torch.zeros(num_inputs))
+
+    @torch.no_grad()
+    def _set_direct(self, weights: Tensor, intercepts: Tensor) -> None:
+        """Stores a linear predictor in [-1, 1] units in the link's own units."""
+        scale = self.residual_scale
+        self.head_direct.weight.copy_(weights * math.sqrt(self.spec.num_subpixels) / scale.unsqueeze(1))
+        self.head_direct.bias.copy_(intercepts / scale)
+
+    @torch.no_grad()
+    def prepare(self, images: Images, generator: torch.Generator) -> None:
+        """Starts the direct link as the least-squares predictor from earlier sub-pixels nearby, and measures its scale.
+
+        It is a start of the model's own weights, of which training may move every one; before step 0 the model is
+        then a linear autoregression. With an order for each mask no one predictor is causal, so the copy stays.
+        """
+        config = self.config
+        if config.regression_radius == 0 or config.ordering == "order_agnostic":
+            return
+        chosen = torch.randperm(len(images), generator=generator, device=generator.device)
+        values = in_raster_order(images[chosen[: config.num_regression_images].to(images.device)])
+        x = unit_from_levels(values, self.spec.levels, self.residual_scale.dtype)
+        weights, intercepts = causal_regression(x, self.ranks[0], self.spec, config.regression_radius, REGRESSION_RIDGE)
+        deviation = (x - torch.addmm(intercepts, x, weights.T)).square().mean(dim=0).sqrt()
+        half_bin = 1.0 / (self.spec.levels - 1)
+        self.residual_scale.copy_(SCALE_OF_UNIT_LOGISTIC * deviation.clamp(min=half_bin))
+        self._set_direct(weights, intercepts)
+
+    def degrees(self, layer: int, mask: int) -> Tensor:
+        """Degrees of a hidden layer's units under one mask, (H,)."""
+        return getattr(self, f"degrees_{layer}")[mask]
+
+    def hidden_layers(self) -> list[nn.Linear]:
+        return [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
+
+    def masked_weight(self, layer: int, mask: int) -> Tensor:
+        """Weight into a hidden layer, zero where its degrees forbid reading. Shapes: -> (H, inputs)."""
+        below = self.ranks[mask] if layer == 0 else self.degrees(layer - 1, mask)
+        return self.hidden_layers()[layer].weight * may_read(below, self.degrees(layer, mask))
+
+    def mixture(self, outputs: Tensor, direct: Tensor, residual_scale: Tensor) -> LogisticMixture:
+        """Shapes: outputs (..., 3 K), direct (...), residual_scale (...) -> one-channel mixtures of shape (...)."""
+        logits, means, log_scales = categorical.at_least_float32(outputs).unflatten(-1, (3, -1)).unbind(dim=-2)
+        scale = residual_scale.unsqueeze(-1)
+        means = (means + direct.unsqueeze(-1)) * scale
+        log_scales = (log_scales + scale.log()).clamp(min=MIN_LOG_SCALE)
+        return LogisticMixture(
+            log_weights=torch.log_softmax(logits, dim=-1),
+            means=means.unsqueeze(-2),
+            log_scales=log_scales.unsqueeze(-2),
+            coefficients=means.new_zeros(*means.shape[:-1], 0, means.shape[-1]),
+            levels=self.spec.levels,
+        )
+
+    def mixture_of_mask(self, values: Tensor, mask: int) -> LogisticMixture:
+        """Every conditional under one mask. Shapes: (N, D) int64 in raster order -> mixtures of shape (N, D)."""
+        num_inputs, ranks = self.spec.num_subpixels, self.ranks[mask]
+        x = unit_from_levels(values, self.spec.levels, self.residual_scale.dtype)
+        features = x
+        for layer, linear in enumerate(self.hidden_layers()):
+            features = self.dropout(F.relu(F.linear(features, self.masked_weight(layer, mask), linear.bias)))
+        reads = may_read_strictly(self.degrees(len(self.hidden) - 1, mask), ranks)
+        weight = (self.head.weight.unflatten(0, (num_inputs, -1)) * reads.unsqueeze(1)).flatten(0, 1)
+        outputs = F.linear(features, weight, self.head.bias).unflatten(-1, (num_inputs, -1))
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 cannot tell neighbouring levels apart
+            weight = self.head_direct.weight * may_read_strictly(ranks, ranks)
+            direct = torch.addmm(self.head_direct.bias, x, weight.T, alpha=1 / math.sqrt(num_inputs))
+        return self.mixture(outputs, direct, self.residual_scale)
+
+    def log_prob_of_mask(self, values: Tensor, mask: int) -> Tensor:
+        """log P(image) under one mask. Shapes: (N, D) int64 -> (N,) float64."""
+        return self.mixture_of_mask(values, mask).log_prob(values.unsqueeze(-1)).sum(dim=1, dtype=torch.float64)
+
+    def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
+        """Nats under one mask drawn from all, as in the paper; scoring averages the ensemble's joints."""
+        mask = int(torch.randint(self.config.num_masks, (), generator=generator, device=generator.device))
+        nats = self.log_prob_of_mask(to_sequence(images), mask)
+        return Objective(loss=-nats, nats=nats.detach())
+
+    def log_prob(self, images: Images) -> Tensor:
+        values, size = to_sequence(images), self.config.ensemble_size
+        members = torch.stack([self.log_prob_of_mask(values, mask) for mask in range(size)])
+        return members.logsumexp(dim=0) - math.log(size)
+
+    def log_pmf(self, images: Images) -> Tensor:
+        """Conditionals of the mixture of joints: each mask counts by what it gave to the sub-pixels before."""
+        values, order = to_sequence(images), self._raster_order()
+        members = torch.stack(
+            [
+                self.mixture_of_mask(values, mask).log_pmf(values.unsqueeze(-1)).squeeze(-2)
+                for mask in range(self.config.ensemble_size)
+            ]
+        )
+        chosen = members.gather(-1, values.expand(len(members), -1, -1).unsqueeze(-1)).squeeze(-1)[..., order]
+        before = (chosen.cumsum(dim=-1) - chosen)[..., self.ranks[0]]
+        log_weights = torch.log_softmax(before, dim=0)
+        return from_sequence(torch.logsumexp(log_weights.unsqueeze(-1) + members, dim=0), self.spec)
+
+    def _raster_order(self) -> Tensor:
+        """Position in the order -> raster index. Raises: ValueError for an ensemble over several orders."""
+        if self.config.ordering == "order_agnostic" and self.config.ensemble_size > 1:
+            raise ValueError("an ensemble over several orders has no conditionals: set ensemble_size to 1")
+        return torch.argsort(self.ranks[0])
+
+    def order(self) -> Tensor:
+        raster = self._raster_order()
+        return super().order().to(raster.device)[raster]
+
+    def conditionals(self, num_images: int) -> Conditionals:
+        return MADEConditionals(self, num_images)
+
+
+class MADEConditionals(Conditionals):
+    """Pre-activations of the first layer, updated by one column for each value; only the next outputs are computed."""
+
+    @torch.no_grad()
+    def __init__(self, model: MADE, num_images: int) -> None:
+        self.model, num_members = model, model.config.ensemble_size
+        masks, num_inputs = range(num_members), model.spec.num_subpixels
+        self.layers = model.hidden_layers()
+        last = len(self.layers) - 1
+        self.raster_order = model._raster_order().tolist()
+        self.x = model.residual_scale.new_zeros(num_images, num_inputs)  # what is not yet known reads as nothing
+        self.columns = torch.stack([model.masked_weight(0, mask) for mask in masks]).permute(2, 0, 1).contiguous()
+        self.preactivations = self.layers[0].bias.repeat(num_members, num_images, 1)
+        self.hidden_weights = [
+            torch.stack([model.masked_weight(layer, mask).T for mask in masks]) for layer in range(1, last + 1)
+        ]
+        self.last_degrees = torch.stack([model.degrees(last, mask) for mask in masks]).unsqueeze(1)
+        self.head_weight = model.head.weight.unflatten(0, (num_inputs, -1))
+        self.head_bias = model.head.bias.view(num_inputs, -1)
+        self.joint = self.x.new_zeros(num_members, num_images)
+        self.position = 0
+        self._advance()
+
+    def log_pmf(self) -> Tensor:
+        log_weights = torch.log_softmax(self.joint, dim=0)
+        return torch.logsumexp(log_weights.unsqueeze(-1) + self.members, dim=0)
+
+    @torch.no_grad()
+    def push(self, values: Tensor) -> None:
+        raster = self.raster_order[self.position]
+        x = unit_from_levels(values, self.model.spec.levels, self.x.dtype)
+        self.x[:, raster] = x
+        self.preactivations.addcmul_(x.unsqueeze(-1), self.columns[raster].unsqueeze(1))
+        index = values.expand(len(self.joint), -1).unsqueeze(-1)
+        self.joint += self.members.gather(-1, index).squeeze(-1)
+        self.position += 1
+        if self.position < len(self.raster_order):
+            self._advance()
+
+    @torch.no_grad()
+    def _advance(self) -> None:
+        """Log-probabilities of the next sub-pixel under each mask, (members, N, levels)."""
+        model, raster = self.model, self.raster_order[self.position]
+        features = F.relu(self.preactivations)
+        for linear, weight in zip(self.layers[1:], self.hidden_weights, strict=True):
+            features = F.relu(torch.baddbmm(linear.bias, features, weight))
+        features = features * (self.last_degrees < self.position)
+        outputs = F.linear(features, self.head_weight[raster], self.head_bias[raster])
+        link = model.head_direct
+        direct = self.x @ link.weight[raster] / math.sqrt(len(self.raster_order)) + link.bias[raster]
+        mixture = model.mixture(outputs, direct, model.residual_scale[raster])
+        components = discretized_logistic_log_pmf(mixture.means, mixture.log_scales, model.spec.levels).squeeze(-3)
+        self.members = torch.logsumexp(mixture.log_weights.unsqueeze(-1) + components, dim=-2)

@@ -1,0 +1,75 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from dgm.errors import StageError
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` whole, or not at all.
+
+    Raises: OSError naming the path (disk full, folder read-only); the temporary file is removed.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: make the folder writable", str(path)) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            reason = error.strerror or str(error)  # numpy's own errors on a full disk carry no errno
+            raise OSError(error.errno, f"{reason}: nothing was written", str(path)) from None
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[float | None]]) -> None:
+    """A CSV file; None is an empty field. Numbers are written so that they read back bit-identical."""
+    lines = [",".join(columns)]
+    lines.extend(",".join("" if value is None else repr(value) for value in row) for row in rows)
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """A .npy file, readable with numpy.load(path, allow_pickle=False)."""
+    with atomic_file(path) as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def read_array(path: Path, remedy: str) -> np.ndarray:
+    """The array of a .npy file. Raises: StageError naming the file and the remedy if it is absent or damaged."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise StageError(f"{path}: absent; {remedy}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise StageError(f"{path}: damaged ({error}); delete it and {remedy}") from None
+
+
+def key_of(*parts: Mapping[str, Any] | str) -> str:
+    """Sixteen hex digits that change with any part: names scratch checkpoints and marks metrics as current."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

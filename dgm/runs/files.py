@@ -1,0 +1,71 @@
+"""Where the files of one run of one model in one profile are.
+
+reports/<profile>/   small text and pictures, in git
+runs/<profile>/<model>/   binaries, cached by DVC
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Every path of one (profile, model), relative to `root`."""
+
+    profile: str
+    model: str
+    root: Path = Path(".")
+
+    @property
+    def fingerprints(self) -> Path:
+        """Folder of code fingerprints; train.json, evaluate.json, sample.json, compress.json."""
+        return self.root / "fingerprints" / self.model
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "runs" / self.profile / self.model / "weights" / "weights.safetensors"
+
+    def nats(self, split: str) -> Path:
+        """Per-image nats of `split` (test or train), .npy float64 (N,), in the split's order."""
+        return self.root / "runs" / self.profile / self.model / "nats" / f"nats_{split}.npy"
+
+    @property
+    def compressed(self) -> Path:
+        return self.root / "runs" / self.profile / self.model / "compressed" / "test_images.dgm"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "reports" / self.profile
+
+    @property
+    def metrics(self) -> Path:
+        return self.report / "metrics" / f"{self.model}.json"
+
+    @property
+    def curve(self) -> Path:
+        return self.report / "curves" / f"{self.model}.csv"
+
+    @property
+    def provenance(self) -> Path:
+        return self.report / "provenance" / f"{self.model}.json"
+
+    @property
+    def samples(self) -> Path:
+        return self.report / "samples" / f"{self.model}.png"
+
+    @property
+    def compression(self) -> Path:
+        return self.report / "compression" / f"{self.model}.json"
+
+
+def reference_codecs_file(profile: str, root: Path = Path(".")) -> Path:
+    """Belongs to no model."""
+    return RunFiles(profile, "", root).report / "codecs.csv"
+
+
+def project_root() -> Path:
+    """Absolute path of the project; the main one even in a DVC experiment that runs in a temporary copy."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
