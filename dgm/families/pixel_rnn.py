@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from dgm.model_api.contracts import TrainedAutoregressiveModel
+from dgm.model_api.contracts import ConfigT, TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
 from dgm.nets.pixel_head import PixelHead
@@ -37,7 +37,7 @@ class CachedLayer(Protocol):
         ...
 
 
-class PixelRNN(TrainedAutoregressiveModel):
+class PixelRNN(TrainedAutoregressiveModel[ConfigT]):
     """7x7 convolution with mask A, residual LSTM layers of 2h features, a head."""
 
     stem: MaskedConv2d

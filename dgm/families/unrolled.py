@@ -16,12 +16,12 @@ from torch import Tensor
 
 from dgm.distributions.discretized_logistic import sample_discretized_logistic
 from dgm.distributions.kl_steps import kl_step_terms
-from dgm.model_api.contracts import GradientTrained, LatentVariableModel, Objective
+from dgm.model_api.contracts import ConfigT, GradientTrained, LatentVariableModel, Objective
 from dgm.nets.patch_pca import PatchPCA
 from dgm.types import Images, ImageSpec
 
 
-class UnrolledModel(GradientTrained, LatentVariableModel):
+class UnrolledModel(GradientTrained[ConfigT], LatentVariableModel[ConfigT]):
     """q(z | x) = prod_t q(z_t | x, z before t), P(x | z) independent discretized logistics, minimises -bound.
 
     linear: the fitted principal components that training starts from, if the model sets them.

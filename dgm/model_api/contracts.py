@@ -18,10 +18,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Generic, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from dgm.config.parse import Config
 from dgm.dequantization import dequantize, quantize
@@ -35,6 +36,7 @@ DEQUANTIZED = "dequantized"
 
 
 ELBO = "elbo"
+ConfigT = TypeVar("ConfigT", bound=Config, default=Config, covariant=True)  # the type of a model's configuration
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,13 @@ class Objective:
     nats: Tensor
 
 
-class Model(nn.Module, ABC):
+class Model(nn.Module, ABC, Generic[ConfigT]):
     """A distribution over uint8 images of one ImageSpec. Every learned number is a parameter or a buffer."""
 
     config_type: ClassVar[type[Config]]
     hot_method: ClassVar[str] = ""  # takes tensors only (no generator), so that it can be compiled
 
-    def __init__(self, spec: ImageSpec, config: Any) -> None:
+    def __init__(self, spec: ImageSpec, config: ConfigT) -> None:
         super().__init__()
         self.spec = spec
         self.config = config
@@ -104,8 +106,8 @@ class Model(nn.Module, ABC):
         return torch.device("cpu")
 
 
-class GradientTrained(ABC):
-    """Mix-in of a model that the engine's loop trains."""
+class GradientTrained(Model[ConfigT]):
+    """A model that the engine's loop trains."""
 
     def prepare(self, images: Images, generator: torch.Generator) -> None:
         """Called once before step 0 with the whole training set: whitening, data-dependent initialisation."""
@@ -116,8 +118,8 @@ class GradientTrained(ABC):
         """The loss of one minibatch, with gradient. `progress` runs from 0 to 1 over the training."""
 
 
-class Fitted(ABC):
-    """Mix-in of a model that learns in closed form or by EM.
+class Fitted(Model[ConfigT]):
+    """A model that learns in closed form or by EM.
 
     The engine calls start once, then iterate `training.num_iterations` times, with a checkpoint of the
     state_dict between calls: all state between iterations lives in buffers, so that a killed fit resumes.
@@ -136,7 +138,7 @@ class Fitted(ABC):
         return
 
 
-class AutoregressiveModel(Model):
+class AutoregressiveModel(Model[ConfigT]):
     """A product of conditionals over sub-pixels in `order`. The likelihood is exact."""
 
     hot_method = "log_prob"
@@ -170,7 +172,7 @@ class AutoregressiveModel(Model):
         return sample_ancestrally(self, self.conditionals(num_images), uniforms.to(self.device), temperature)
 
 
-class TrainedAutoregressiveModel(GradientTrained, AutoregressiveModel):
+class TrainedAutoregressiveModel(GradientTrained[ConfigT], AutoregressiveModel[ConfigT]):
     """Maximum likelihood by gradient: minimises -log P(image)."""
 
     def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
@@ -178,7 +180,7 @@ class TrainedAutoregressiveModel(GradientTrained, AutoregressiveModel):
         return Objective(loss=-nats, nats=nats.detach())
 
 
-class DensityModel(Model):
+class DensityModel(Model[ConfigT]):
     """A density over grey-level units, scored through uniform dequantization."""
 
     hot_method = "log_density"
@@ -200,7 +202,7 @@ class DensityModel(Model):
         return quantize(self.sample_density(num_images, generator, temperature), self.spec)
 
 
-class TrainedDensityModel(GradientTrained, DensityModel):
+class TrainedDensityModel(GradientTrained[ConfigT], DensityModel[ConfigT]):
     """Maximum likelihood by gradient on dequantized images, fresh noise at every step."""
 
     def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
@@ -208,7 +210,7 @@ class TrainedDensityModel(GradientTrained, DensityModel):
         return Objective(loss=-nats, nats=nats.detach())
 
 
-class BoundModel(Model):
+class BoundModel(Model[ConfigT]):
     """A model whose likelihood is known only through a variational lower bound."""
 
     @abstractmethod
@@ -221,7 +223,7 @@ class BoundModel(Model):
         return LogLikelihood(torch.stack(list(terms.values())).sum(dim=0), ELBO, terms)
 
 
-class LatentVariableModel(BoundModel):
+class LatentVariableModel(BoundModel[ConfigT]):
     """A bound model with importance weights, so that K samples tighten the bound.
 
     Source: Burda, Grosse & Salakhutdinov (2016), arXiv 1509.00519, equation 8.

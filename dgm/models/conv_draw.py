@@ -53,7 +53,7 @@ class ConvDRAWConfig(Config):
     num_start_images: int = Field(ge=2)
 
 
-class ConvDRAW(UnrolledModel):
+class ConvDRAW(UnrolledModel[ConvDRAWConfig]):
     """p(z) = prod_t p(z_t | z before t), q(z | x) = prod_t q(z_t | x, z before t), P(x | z) from the last canvas."""
 
     config_type = ConvDRAWConfig

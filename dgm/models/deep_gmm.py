@@ -58,7 +58,7 @@ class DeepGMMConfig(Config):
     tree_pseudo_counts: float = Field(gt=0)
 
 
-class DeepGMM(Fitted, DensityModel):
+class DeepGMM(Fitted[DeepGMMConfig], DensityModel[DeepGMMConfig]):
     """p(x) = |det whitening| sum over (k_b) of P(k) product over blocks of N(block_b; mean_{b, k_b}, covariance)."""
 
     config_type = DeepGMMConfig

@@ -72,7 +72,7 @@ class DiagonalBiLSTMLayer(nn.Module):
         return F.pad(right, (0, 0, 1, 0))[:, :, :-1]
 
 
-class DiagonalBiLSTM(PixelRNN):
+class DiagonalBiLSTM(PixelRNN[DiagonalBiLSTMConfig]):
     """PixelRNN with Diagonal BiLSTM layers."""
 
     config_type = DiagonalBiLSTMConfig

@@ -66,7 +66,7 @@ class GatedLayer(nn.Module):
         return gate(above), features if self.is_first else features + horizontal
 
 
-class GatedPixelCNN(TrainedAutoregressiveModel):
+class GatedPixelCNN(TrainedAutoregressiveModel[GatedPixelCNNConfig]):
     """A 7x7 layer, then layers of kernel_size; the head reads the sum of the skips of all horizontal maps."""
 
     config_type = GatedPixelCNNConfig

@@ -27,7 +27,7 @@ class HistogramLeftConfig(Config):
     validation_fraction: float = Field(gt=0, lt=1)
 
 
-class HistogramLeft(Fitted, AutoregressiveModel):
+class HistogramLeft(Fitted[HistogramLeftConfig], AutoregressiveModel[HistogramLeftConfig]):
     """P(v | neighbour) = (n(neighbour, v) + a m(v)) / (n(neighbour) + a), m the channel's marginal."""
 
     config_type = HistogramLeftConfig

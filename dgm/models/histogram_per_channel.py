@@ -18,7 +18,7 @@ class HistogramPerChannelConfig(Config):
     pseudo_count: float = Field(gt=0)
 
 
-class HistogramPerChannel(Fitted, AutoregressiveModel):
+class HistogramPerChannel(Fitted[HistogramPerChannelConfig], AutoregressiveModel[HistogramPerChannelConfig]):
     """P(image) = product over sub-pixels of the frequency of its level in its channel."""
 
     config_type = HistogramPerChannelConfig

@@ -55,7 +55,7 @@ class MixtureOfGaussiansConfig(Config):
     min_images: float = Field(ge=0)
 
 
-class MixtureOfGaussians(Fitted, DensityModel):
+class MixtureOfGaussians(Fitted[MixtureOfGaussiansConfig], DensityModel[MixtureOfGaussiansConfig]):
     """p(x) = |det whitening| sum over k of weight_k N(whitening (x - mean); means_k, diag(variances_k))."""
 
     config_type = MixtureOfGaussiansConfig

@@ -22,7 +22,7 @@ class MultivariateGaussianConfig(Config):
     num_fit_images: int | None = Field(ge=1)
 
 
-class MultivariateGaussian(Fitted, DensityModel):
+class MultivariateGaussian(Fitted[MultivariateGaussianConfig], DensityModel[MultivariateGaussianConfig]):
     """p(x) = N(x; mean, factor factor^T) over grey levels."""
 
     config_type = MultivariateGaussianConfig

@@ -43,7 +43,7 @@ class NICEConfig(Config):
     has_mirrored_whitening: bool
 
 
-class NICE(TrainedDensityModel):
+class NICE(TrainedDensityModel[NICEConfig]):
     """log p(x) = sum_i [log logistic(exp(s_i) h_i) + s_i] + log |det ZCA|, h the couplings of the whitened image."""
 
     config_type = NICEConfig
@@ -63,7 +63,7 @@ class NICE(TrainedDensityModel):
         self.log_scale = nn.Parameter(torch.zeros(size))
 
     def _network(self, parity: int) -> nn.Sequential:
-        config: NICEConfig = self.config
+        config = self.config
         size = self.spec.num_subpixels
         num_shifted = len(range(parity, size, 2))
         widths = [size - num_shifted, *[config.num_hidden] * config.num_hidden_layers]
@@ -77,7 +77,7 @@ class NICE(TrainedDensityModel):
 
     @torch.no_grad()
     def prepare(self, images: Images, generator: torch.Generator) -> None:
-        config: NICEConfig = self.config
+        config = self.config
         mean, covariance = image_moments(
             images[: config.num_whitening_images], is_mirrored=config.has_mirrored_whitening
         )

@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module):
         return x + self.expand(F.relu(self.context(F.relu(self.reduce(F.relu(x))))))
 
 
-class PixelCNN(TrainedAutoregressiveModel):
+class PixelCNN(TrainedAutoregressiveModel[PixelCNNConfig]):
     """7x7 convolution with mask A, residual blocks with mask B, softmax head."""
 
     config_type = PixelCNNConfig

@@ -30,7 +30,7 @@ class PPCAConfig(Config):
     num_fit_images: int | None = Field(ge=1)
 
 
-class PPCA(Fitted, DensityModel):
+class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
     """p(x) = N(x; mean, loadings loadings^T + noise_variance I) over grey levels."""
 
     config_type = PPCAConfig

@@ -46,7 +46,7 @@ class RealNVPConfig(Config):
     margin: float = Field(gt=0, lt=0.5)
 
 
-class RealNVP(TrainedDensityModel):
+class RealNVP(TrainedDensityModel[RealNVPConfig]):
     """log p(x) = log N(z; 0, I) + log |det dz/dx|, z collected over the scales."""
 
     config_type = RealNVPConfig
@@ -75,7 +75,7 @@ class RealNVP(TrainedDensityModel):
     def _couplings(
         self, count: int, channels: int, size: tuple[int, int], features: int, is_checkerboard: bool
     ) -> list[FlowLayer]:
-        config: RealNVPConfig = self.config
+        config = self.config
         has_batch_norm = config.norm == "batch_norm"
         layers: list[FlowLayer] = []
         for index in range(count):

@@ -48,7 +48,7 @@ class RidgeAutoregressiveConfig(Config):
     num_fit_images: int = Field(ge=1)
 
 
-class RidgeAutoregressive(Fitted, AutoregressiveModel):
+class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel[RidgeAutoregressiveConfig]):
     """P(v | past) = discretized logistic(linear(past), scale(expected |error| given past)), and a little uniform.
 
     Per image it works on 2C + 1 padded planes: C of values in [-1, 1], one that is 1 inside the image and 0 in the

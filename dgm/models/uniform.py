@@ -17,7 +17,7 @@ class UniformConfig(Config):
     """The uniform distribution has no settings."""
 
 
-class Uniform(Fitted, AutoregressiveModel):
+class Uniform(Fitted[UniformConfig], AutoregressiveModel[UniformConfig]):
     """P(image) = levels^-D."""
 
     config_type = UniformConfig

@@ -36,7 +36,7 @@ class CharRNNConfig(Config):
     segment_rows: int = Field(ge=0)
 
 
-class CharRNN(TrainedAutoregressiveModel):
+class CharRNN(TrainedAutoregressiveModel[CharRNNConfig]):
     """Embedding of the previous sub-pixel -> LSTM -> softmax over levels."""
 
     config_type = CharRNNConfig

@@ -69,7 +69,7 @@ class DeepDiffusionConfig(ReverseNetworkConfig):
     num_evaluation_steps: int = Field(ge=0)
 
 
-class DeepDiffusion(GradientTrained, BoundModel):
+class DeepDiffusion(GradientTrained[DeepDiffusionConfig], BoundModel[DeepDiffusionConfig]):
     """T - 1 learned Gaussian steps back from noise. y, f_mu, f_sigma (N, D): along the start's directions."""
 
     config_type = DeepDiffusionConfig

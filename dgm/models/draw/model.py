@@ -65,7 +65,7 @@ class DRAWConfig(Config):
     num_start_images: int = Field(ge=2)
 
 
-class DRAW(UnrolledModel):
+class DRAW(UnrolledModel[DRAWConfig]):
     """p(z) = prod_t N(z_t; 0, I), q(z | x) = prod_t q(z_t | x, z before t), P(x | z) from the last canvas."""
 
     config_type = DRAWConfig

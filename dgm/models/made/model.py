@@ -54,7 +54,7 @@ class MADEConfig(Config):
     num_regression_images: int = Field(gt=0)
 
 
-class MADE(TrainedAutoregressiveModel):
+class MADE(TrainedAutoregressiveModel[MADEConfig]):
     """The mixture, with equal weights, of the distributions of `ensemble_size` masks.
 
     An ensemble over several orders has a likelihood and no conditionals: no one order serves all members, so it

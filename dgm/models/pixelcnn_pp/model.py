@@ -38,7 +38,7 @@ class PixelCNNppConfig(Config):
     num_init_images: int = Field(ge=0)
 
 
-class PixelCNNpp(TrainedAutoregressiveModel):
+class PixelCNNpp(TrainedAutoregressiveModel[PixelCNNppConfig]):
     """P(image) as a product over pixels of mixtures of discretized logistics, one mixture for a pixel's channels."""
 
     config_type = PixelCNNppConfig

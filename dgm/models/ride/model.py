@@ -70,7 +70,7 @@ class SpatialLSTM(nn.Module):
         return torch.tanh(gate_out * c), c
 
 
-class RIDE(TrainedDensityModel):
+class RIDE(TrainedDensityModel[RIDEConfig]):
     """p(image) = product over pixels of an MCGSM of the pixel's channels, given the state of all pixels before."""
 
     config_type = RIDEConfig

@@ -69,7 +69,7 @@ class RowLSTMLayer(nn.Module):
         return x + self.up(channel_major(h[0], x))
 
 
-class RowLSTM(PixelRNN):
+class RowLSTM(PixelRNN[RowLSTMConfig]):
     """PixelRNN with Row LSTM layers."""
 
     config_type = RowLSTMConfig

@@ -49,7 +49,7 @@ class VAEConfig(Config):
     num_start_images: int = Field(ge=1)
 
 
-class VAE(GradientTrained, LatentVariableModel):
+class VAE(GradientTrained[VAEConfig], LatentVariableModel[VAEConfig]):
     """p(z) = N(0, I), P(x | z) independent discretized logistics, q(z | x) diagonal Gaussian."""
 
     config_type = VAEConfig

@@ -51,7 +51,7 @@ class VAEIAFConfig(Config):
     num_start_images: int = Field(ge=1)
 
 
-class VAEIAF(GradientTrained, LatentVariableModel):
+class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
     """p(z) = prod_l p(z_l | z above), q(z | x) = prod_l q(z_l | z above, x), P(x | z) discretized logistics."""
 
     config_type = VAEIAFConfig
@@ -86,7 +86,7 @@ class VAEIAF(GradientTrained, LatentVariableModel):
 
     def noise(self, num_images: int, generator: torch.Generator) -> Tensor:
         """Standard normal draws for all latents, from the top down. Shapes: -> (layers, N, latents, h, w)."""
-        config: VAEIAFConfig = self.config
+        config = self.config
         grid = (self.spec.height // config.stem_stride, self.spec.width // config.stem_stride)
         return standard_noise((config.num_layers, num_images, config.num_latents, *grid), generator, self.top)
 

@@ -46,7 +46,7 @@ class WaveNetConfig(Config):
         return cycle * self.num_cycles
 
 
-class WaveNet(TrainedAutoregressiveModel):
+class WaveNet(TrainedAutoregressiveModel[WaveNetConfig]):
     """Sum of skips -> ReLU -> linear -> ReLU -> linear -> softmax over levels."""
 
     config_type = WaveNetConfig

@@ -173,6 +173,7 @@ def test_terms_of_an_evaluation_sum_to_the_bound_and_are_no_gains() -> None:
 
 def test_the_gpu_profile_is_the_published_network() -> None:
     model = build_model(load_params(), "deep_diffusion", "gpu", CIFAR10)
+    assert isinstance(model, DeepDiffusion)
     assert model.num_parameters() == 12_692_280 + 2
     assert (model.config.num_steps, model.config.schedule) == (1000, "reciprocal")
     assert model.config.first_variance == pytest.approx(1 / 1000 + 0.001)
