@@ -10,10 +10,9 @@ from dgm.coding.folder import compress_folder, decompress_folder
 from dgm.config.params import PARAMS_FILE, load_params
 from dgm.errors import StageError
 from dgm.evaluation.evaluate import evaluate_split
+from dgm.fingerprints import coder_code
 from dgm.model_api.contracts import AutoregressiveModel, LogLikelihood, Model
-from dgm.runs.atomic import key_of
 from dgm.runs.files import RunFiles
-from dgm.runs.fingerprints import fingerprint
 from dgm.runs.progress import track
 from dgm.runs.weights import load_weights
 from dgm.seeds import Stream, generator_for
@@ -74,7 +73,7 @@ class SavedRun:
         return self.model
 
     def _code(self) -> str:
-        return key_of(fingerprint("compress", self.name, CODE))
+        return coder_code(self.name, CODE)
 
 
 def load_run(profile: str, model: str, root: Path | str = ".") -> SavedRun:

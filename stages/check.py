@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dgm.config.params import load_params
+from dgm.fingerprints import write_fingerprints
 from dgm.registry import MODELS
-from dgm.runs.fingerprints import write_fingerprints
 from dgm.settings import validate
 from stages.cli import run_stage
 

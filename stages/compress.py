@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
@@ -11,10 +12,10 @@ from dgm.coding.proof import prove
 from dgm.config.params import load_params
 from dgm.data.arrays import load_arrays
 from dgm.errors import StageError
+from dgm.fingerprints import coder_code
 from dgm.model_api.contracts import AutoregressiveModel
-from dgm.runs.atomic import key_of, read_array
+from dgm.runs.atomic import read_array
 from dgm.runs.files import RunFiles
-from dgm.runs.fingerprints import fingerprint
 from dgm.runs.progress import track
 from dgm.runs.records import Compression, write_record
 from dgm.runs.weights import load_weights
@@ -46,7 +47,7 @@ def main() -> None:
             " were scored: lower it or raise num_test_images"
         )
     claimed_nats = claimed_nats[: len(images)]
-    identity = identity_of(model, name, key_of(fingerprint("compress", name)))
+    identity = identity_of(model, name, coder_code(name, Path(".")))
 
     def bar(steps: Iterable[int]) -> Iterable[int]:
         return track(steps, CIFAR10.num_subpixels, f"code {name}", "sub-pixel")

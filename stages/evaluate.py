@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 
 from dgm.config.params import load_params
+from dgm.config.sections import CommonConfig, EvaluationConfig
 from dgm.data.arrays import load_arrays
-from dgm.data.splits import make_splits
+from dgm.data.splits import Splits, make_splits
 from dgm.evaluation.evaluate import SplitResult, evaluate_split
+from dgm.fingerprints import current_key
+from dgm.model_api.contracts import Model
 from dgm.runs.atomic import write_array
 from dgm.runs.files import RunFiles
-from dgm.runs.fingerprints import current_key
 from dgm.runs.progress import track
 from dgm.runs.records import Metrics, write_record
 from dgm.runs.weights import load_weights
@@ -18,6 +20,21 @@ from dgm.settings import build_model, evaluation_config
 from dgm.types import CIFAR10
 from stages.cli import DATA, parse_arguments, run_stage
 from stages.device import prepare_device
+
+
+def score(
+    model: Model, splits: Splits, common: CommonConfig, config: EvaluationConfig, name: str
+) -> tuple[SplitResult, SplitResult]:
+    """Of the test images and of the sample of training images, as many as params.yaml says, from the first on."""
+    counts = common.evaluation
+    test, train = (
+        evaluate_split(model, torch.from_numpy(images[:count].copy()), config, common.run.seed, title, track)
+        for title, images, count in (
+            (f"{name} test", splits.test, counts.num_test_images),
+            (f"{name} train", splits.train_sample, counts.num_train_images),
+        )
+    )
+    return test, train
 
 
 def main() -> None:
@@ -31,15 +48,9 @@ def main() -> None:
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device)
     splits = make_splits(load_arrays(DATA), common.run.num_training_images)
-    results: dict[str, SplitResult] = {}
-    for split, images, count in (
-        ("test", splits.test, common.evaluation.num_test_images),
-        ("train", splits.train_sample, common.evaluation.num_train_images),
-    ):
-        pixels = torch.from_numpy(images[:count].copy())
-        results[split] = evaluate_split(model, pixels, config, common.run.seed, f"{name} {split}", track)
-        write_array(files.nats(split), results[split].nats.numpy())
-    test, train = results["test"], results["train"]
+    test, train = score(model, splits, common, config, name)
+    for split, result in (("test", test), ("train", train)):
+        write_array(files.nats(split), result.nats.numpy())
     metrics = Metrics(
         model=name,
         profile=profile,

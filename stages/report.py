@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from dgm.config.params import PROFILES, load_params
+from dgm.fingerprints import current_key
 from dgm.reporting.files import report_files
 from dgm.runs.atomic import atomic_file
 from dgm.runs.files import RunFiles
-from dgm.runs.fingerprints import current_key
 from dgm.tracking.results import record_results
 from stages.cli import run_stage
 

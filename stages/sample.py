@@ -8,18 +8,36 @@ import numpy as np
 import torch
 
 from dgm.config.params import load_params
+from dgm.config.sections import SamplingConfig
 from dgm.data.arrays import load_arrays
 from dgm.model_api.ancestral import sample_ancestrally
-from dgm.model_api.contracts import AutoregressiveModel
+from dgm.model_api.contracts import AutoregressiveModel, Model
 from dgm.runs.files import RunFiles
 from dgm.runs.weights import load_weights
 from dgm.sampling.completion import upper_half
 from dgm.sampling.picture import save_picture
 from dgm.seeds import Stream, generator_for
 from dgm.settings import build_model
-from dgm.types import CIFAR10
+from dgm.types import CIFAR10, Images
 from stages.cli import DATA, parse_arguments, run_stage
 from stages.device import prepare_device
+
+
+def draw(model: Model, test: Images, config: SamplingConfig, seed: int) -> tuple[Images, Images]:
+    """Samples, and completions of the upper halves of `test`: none if the model cannot complete.
+
+    Shapes: test uint8 (M, C, H, W) -> uint8 (num_images, C, H, W), uint8 (M or 0, C, H, W).
+    """
+    generator = generator_for(seed, Stream.SAMPLING, device=model.device)
+    if not isinstance(model, AutoregressiveModel) or (given := upper_half(model, test)) is None:
+        return model.sample(config.num_images, generator, config.temperature), test[:0]
+    # samples and completions in one batch: the cost of incremental sampling is in its steps, not in its batch
+    free = torch.full((config.num_images, model.spec.num_subpixels), -1, device=model.device)
+    given = torch.cat([free, given])
+    uniforms = torch.rand(given.shape, generator=generator, device=model.device, dtype=torch.float64)
+    with torch.no_grad():
+        images = sample_ancestrally(model, model.conditionals(len(given)), uniforms, config.temperature, given)
+    return images[: config.num_images], images[config.num_images :]
 
 
 def main() -> None:
@@ -32,21 +50,8 @@ def main() -> None:
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device).eval()
     test = torch.from_numpy(load_arrays(DATA).test[: config.num_completions].copy()).to(device)
-    generator = generator_for(common.run.seed, Stream.SAMPLING, device=device)
-
     began = time.monotonic()
-    completions = test[:0]
-    given = upper_half(model, test) if isinstance(model, AutoregressiveModel) else None
-    if isinstance(model, AutoregressiveModel) and given is not None:
-        # samples and completions in one batch: the cost of incremental sampling is in its steps, not in its batch
-        free = torch.full((config.num_images, CIFAR10.num_subpixels), -1, device=device)
-        given = torch.cat([free, given])
-        uniforms = torch.rand(given.shape, generator=generator, device=device, dtype=torch.float64)
-        with torch.no_grad():
-            images = sample_ancestrally(model, model.conditionals(len(given)), uniforms, config.temperature, given)
-        samples, completions = images[: config.num_images], images[config.num_images :]
-    else:
-        samples = model.sample(config.num_images, generator, config.temperature)
+    samples, completions = draw(model, test, config, common.run.seed)
     seconds = time.monotonic() - began
 
     originals = test[: len(completions)]

@@ -14,10 +14,10 @@ from dgm.data.splits import make_splits
 from dgm.engine.fit import fit
 from dgm.engine.flops import count_flops
 from dgm.engine.loop import Trainer
+from dgm.fingerprints import training_key
 from dgm.runs.atomic import write_table
 from dgm.runs.checkpoint import Scratch
 from dgm.runs.files import RunFiles
-from dgm.runs.fingerprints import training_key
 from dgm.runs.provenance import make_provenance
 from dgm.runs.records import CURVE_COLUMNS, write_record
 from dgm.runs.weights import save_weights

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from dgm.config.params import PROFILES, load_params
+from dgm.fingerprints import STAGES, WORK_OF_ONE
 from dgm.registry import MODELS
 from dgm.reporting.published import CATALOGUE
-from dgm.runs.fingerprints import STAGES, STAGES_OF_ONE
 from stages.cli import make_parser
 
 ROOT = Path(__file__).parent.parent
@@ -68,7 +68,7 @@ def test_a_model_stage_tracks_its_own_block_and_fingerprint_only() -> None:
 
 
 def test_evaluation_reruns_for_all_that_the_key_of_its_metrics_is_made_of() -> None:
-    """dgm.runs.fingerprints.current_key: else a figure stays marked stale, and `dvc repro` has nothing to do."""
+    """dgm.fingerprints.current_key: else a figure stays marked stale, and `dvc repro` has nothing to do."""
     stage = pipeline()["evaluate"]
     assert {f"fingerprints/${{item.model}}/{name}.json" for name in ("train", "evaluate")} <= set(stage["deps"])
     sections = {f"models.${{item.model}}.${{item.profile}}.{name}" for name in ("model", "training", "evaluation")}
@@ -76,7 +76,7 @@ def test_evaluation_reruns_for_all_that_the_key_of_its_metrics_is_made_of() -> N
 
 
 def test_a_stage_of_one_model_tracks_its_fingerprint() -> None:
-    for model, names in STAGES_OF_ONE.items():
+    for model, names in WORK_OF_ONE.items():
         for name in names:
             assert f"fingerprints/{model}/{name}.json" in pipeline()[name]["deps"]
 

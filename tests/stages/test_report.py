@@ -10,7 +10,7 @@ import yaml
 
 from dgm.config.params import load_params
 from dgm.errors import StageError
-from dgm.runs.fingerprints import current_key
+from dgm.fingerprints import current_key
 from stages.report import main
 from tests.reporting.made_up import whole_run
 

@@ -1,0 +1,96 @@
+"""Which code and numbers produced a result: the keys that mark it as current, and what each DVC stage depends on.
+
+A stage depends on the digest of the code that its work on one model reaches (dgm/runs/reached_code.py), not on files
+or folders: moved code, comments, docstrings, printing, tracking and other models rerun nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from dgm.config.params import Params
+from dgm.model_api.contracts import Fitted
+from dgm.registry import MODELS, model_class
+from dgm.runs.atomic import key_of, write_text
+from dgm.runs.files import RunFiles
+from dgm.runs.reached_code import CodeGraph
+
+PACKAGES = ("dgm", "stages")
+PASSIVE = (  # modules that only pass values on; fingerprints depend on what the values are
+    "dgm.config",
+    "dgm.errors",
+    "dgm.fingerprints",
+    "dgm.registry",
+    "dgm.reporting",
+    "dgm.runs",
+    "dgm.settings",
+    "dgm.tracking",
+    "stages.cli",
+)
+FITTED = "stages.train:learn_by_fit"
+TRAINED = "stages.train:learn_by_gradient"
+WORK = {  # what a stage does with a model, besides the model itself
+    "evaluate": "stages.evaluate:score",
+    "sample": "stages.sample:draw",
+    "compress": "dgm.coding.proof:prove",
+}
+STAGES = ("train", *WORK)
+WORK_OF_ONE = {"ppca": {"ppca_ladder": "stages.ppca_ladder:make_rungs"}}  # stages that only this model has
+EVERYWHERE = ("stages.device:prepare_device",)
+
+
+def fingerprint(stage: str, model: str, root: Path = Path(".")) -> str:
+    """Digest of all code that can change what `stage` makes of `model`, in the project at `root`."""
+    return code_graph(root.resolve()).digest(entries(stage, model))
+
+
+def coder_code(model: str, root: Path) -> str:
+    """Digest of the code that reads what `model` compressed, in the package at `root`."""
+    return code_graph(root.resolve()).digest(["dgm.coding.codec:decompress", MODELS[model]])
+
+
+def entries(stage: str, model: str) -> list[str]:
+    """Where the work of a stage on a model begins, as "package.module:name"."""
+    if stage == "train":
+        work = FITTED if issubclass(model_class(model), Fitted) else TRAINED
+    else:
+        work = {**WORK, **WORK_OF_ONE.get(model, {})}[stage]
+    return [work, MODELS[model], *EVERYWHERE]
+
+
+@lru_cache(maxsize=4)
+def code_graph(root: Path) -> CodeGraph:
+    """The code under `root`, read once per process."""
+    return CodeGraph(root, PACKAGES, PASSIVE)
+
+
+def write_fingerprints(models: Iterable[str], root: Path = Path(".")) -> None:
+    """fingerprints/<model>/<stage>.json for each: what the stages of dvc.yaml depend on."""
+    for model in models:
+        for stage in (*STAGES, *WORK_OF_ONE.get(model, {})):
+            text = json.dumps({"code": fingerprint(stage, model, root)}) + "\n"
+            path = RunFiles("", model, root).fingerprints / f"{stage}.json"
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                write_text(path, text)
+
+
+def training_key(params: Params, model: str, profile: str, root: Path = Path(".")) -> str:
+    """Changes with anything that changes the trained weights: code, the model's numbers, the shared run's numbers."""
+    sections: list[Mapping[str, object]] = [
+        params.model_section(model, profile, section) for section in ("model", "training")
+    ]
+    run = params.common_config(profile).run.model_dump()
+    return key_of(*sections, run, fingerprint("train", model, root))
+
+
+def current_key(params: Params, model: str, profile: str, root: Path = Path(".")) -> str:
+    """Changes with anything that changes the metrics: the report marks results of another key as stale."""
+    return key_of(
+        training_key(params, model, profile, root),
+        params.model_section(model, profile, "evaluation"),
+        params.common_config(profile).evaluation.model_dump(),
+        fingerprint("evaluate", model, root),
+    )

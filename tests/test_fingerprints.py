@@ -1,0 +1,113 @@
+"""Every model's keys: they follow the code that its results come from, wherever that code stands."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dgm.fingerprints import PACKAGES, PASSIVE, STAGES, WORK_OF_ONE, entries, write_fingerprints
+from dgm.model_api.contracts import Fitted
+from dgm.registry import MODELS, model_class
+from dgm.runs.reached_code import CodeGraph
+
+ROOT = Path(__file__).parent.parent
+FITTED = [name for name in MODELS if issubclass(model_class(name), Fitted)]
+GRADIENT_ONLY = ("dgm.engine.loop", "dgm.engine.optimizers", "dgm.engine.averaging", "dgm.engine.schedule")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def graph(root: Path) -> CodeGraph:
+    return CodeGraph(root, PACKAGES, PASSIVE)
+
+
+def digests(root: Path) -> dict[tuple[str, str], str]:
+    code = graph(root)
+    stages = {name: (*STAGES, *WORK_OF_ONE.get(name, {})) for name in MODELS}
+    return {(name, stage): code.digest(entries(stage, name)) for name in MODELS for stage in stages[name]}
+
+
+def changed(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]) -> set[tuple[str, str]]:
+    return {key for key in before if before[key] != after[key]}
+
+
+def substitute(root: Path, pattern: str, replacement: str) -> None:
+    for file in root.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(re.sub(pattern, replacement, text), encoding="utf-8")
+
+
+def test_models_that_are_fitted_do_not_depend_on_training_by_gradient() -> None:
+    code = graph(ROOT)
+    for name in FITTED:
+        reached = code.reached(entries("train", name))
+        assert "dgm.engine.fit:fit" in reached
+        assert not [place for place in reached if place.startswith(GRADIENT_ONLY)], name
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_training_depends_on_its_own_model_and_not_on_counting_operations(name: str) -> None:
+    reached = graph(ROOT).reached(entries("train", name))
+    rooms = {place.split(".")[2].split(":")[0] for place in reached if place.startswith("dgm.models.")}
+    assert rooms == {name}
+    assert not [place for place in reached if place.startswith(("dgm.engine.flops", "dgm.tracking", "dgm.reporting"))]
+    assert name in FITTED or "dgm.engine.loop:Trainer" in reached
+
+
+def test_no_module_does_anything_when_it_is_imported() -> None:
+    code = graph(ROOT)
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            if file.name != "__init__.py":
+                assert code.module(".".join(file.relative_to(ROOT).with_suffix("").parts)) is not None
+
+
+def test_renamed_modules_change_no_key(copy: Path) -> None:
+    """All of nets, families and distributions at once, and the inner modules of every room."""
+    before = digests(copy)
+    for folder in ("nets", "families", "distributions"):
+        (copy / "dgm" / folder).rename(copy / "dgm" / f"{folder}_elsewhere")
+        substitute(copy, rf"\bdgm\.{folder}\.(\w+)", rf"dgm.{folder}_elsewhere.\1")
+    for room in (copy / "dgm" / "models").iterdir():
+        for file in room.glob("*.py") if room.is_dir() else ():
+            if file.stem not in ("__init__", "model"):
+                file.rename(file.with_stem(f"{file.stem}_moved"))
+                substitute(
+                    copy, rf"\bdgm\.models\.{room.name}\.{file.stem}\b", f"dgm.models.{room.name}.{file.stem}_moved"
+                )
+    assert changed(before, digests(copy)) == set()
+
+
+def test_a_moved_function_changes_no_key_and_a_changed_one_those_that_reach_it(copy: Path) -> None:
+    before = digests(copy)
+    source, target = copy / "dgm/distributions/discretized_logistic.py", copy / "dgm/nets/moved.py"
+    source.rename(target)  # the functions are in another folder now, and their old module takes them from there
+    names = re.findall(r"^(?:def )?(\w+)(?:\(| = )", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    source.write_text("".join(f"from dgm.nets.moved import {name}\n" for name in names), encoding="utf-8")
+    assert len(names) >= 5
+    assert changed(before, digests(copy)) == set()
+    text = target.read_text(encoding="utf-8")
+    assert "MAX_ABS_LOG_SCALE = " in text
+    target.write_text(re.sub(r"(MAX_ABS_LOG_SCALE = .*)", r"\1 + 1", text), encoding="utf-8")
+    after = changed(before, digests(copy))
+    assert {name for name, _ in after} >= {"pixelcnn_pp", "vae", "draw"}
+    assert not {name for name, _ in after} & {"uniform", "nice", "ppca", "pixelcnn", "mixture_of_gaussians"}
+
+
+def test_fingerprints_are_files_that_change_only_with_the_code(copy: Path) -> None:
+    write_fingerprints(["ppca", "uniform"], copy)
+    files = {path: path.read_text() for path in (copy / "fingerprints").rglob("*.json")}
+    expected = [*(f"ppca/{stage}.json" for stage in (*STAGES, *WORK_OF_ONE["ppca"]))]
+    expected += [f"uniform/{stage}.json" for stage in STAGES]
+    assert sorted(str(path.relative_to(copy / "fingerprints")) for path in files) == sorted(expected)
+    times = {path: path.stat().st_mtime_ns for path in files}
+    write_fingerprints(["ppca", "uniform"], copy)
+    assert {path: path.stat().st_mtime_ns for path in files} == times
