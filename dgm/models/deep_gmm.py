@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
 from dgm.dequantization import dequantize
@@ -62,15 +62,6 @@ class DeepGMM(Fitted[DeepGMMConfig], DensityModel[DeepGMMConfig]):
     """p(x) = |det whitening| sum over (k_b) of P(k) product over blocks of N(block_b; mean_{b, k_b}, covariance)."""
 
     config_type = DeepGMMConfig
-    mean: Tensor
-    whitening: Tensor
-    log_determinant: Tensor
-    noise_seed: Tensor
-    shared_log_weights: Tensor
-    shared_means: Tensor
-    shared_covariances: Tensor
-    block_means: Tensor
-    inverse_factors: Tensor
 
     def __init__(self, spec: ImageSpec, config: DeepGMMConfig) -> None:
         super().__init__(spec, config)
@@ -83,15 +74,15 @@ class DeepGMM(Fitted[DeepGMMConfig], DensityModel[DeepGMMConfig]):
         self.num_blocks, self.block_dim = self.tree.num_nodes(0), spec.channels * side * side
         dim, d = spec.num_subpixels, self.block_dim
         eye = torch.eye(d, dtype=torch.float64)
-        self.register_buffer("mean", torch.full((dim,), spec.levels / 2, dtype=torch.float64))
-        self.register_buffer("whitening", torch.eye(dim, dtype=torch.float64))
-        self.register_buffer("log_determinant", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("noise_seed", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("shared_log_weights", torch.zeros(K, dtype=torch.float64))
-        self.register_buffer("shared_means", torch.zeros(K, d, dtype=torch.float64))
-        self.register_buffer("shared_covariances", eye.repeat(K, 1, 1))
-        self.register_buffer("block_means", torch.zeros(self.num_blocks, K, d, dtype=torch.float64))
-        self.register_buffer("inverse_factors", eye.repeat(self.num_blocks, K, 1, 1))
+        self.mean = nn.Buffer(torch.full((dim,), spec.levels / 2, dtype=torch.float64))
+        self.whitening = nn.Buffer(torch.eye(dim, dtype=torch.float64))
+        self.log_determinant = nn.Buffer(torch.zeros((), dtype=torch.float64))
+        self.noise_seed = nn.Buffer(torch.zeros((), dtype=torch.int64))
+        self.shared_log_weights = nn.Buffer(torch.zeros(K, dtype=torch.float64))
+        self.shared_means = nn.Buffer(torch.zeros(K, d, dtype=torch.float64))
+        self.shared_covariances = nn.Buffer(eye.repeat(K, 1, 1))
+        self.block_means = nn.Buffer(torch.zeros(self.num_blocks, K, d, dtype=torch.float64))
+        self.inverse_factors = nn.Buffer(eye.repeat(self.num_blocks, K, 1, 1))
         for level in range(len(self.tree.states)):
             nodes, parents, states = self.tree.table_shape(level)
             table = torch.full((nodes, parents, states), 1 / states, dtype=torch.float64).log()

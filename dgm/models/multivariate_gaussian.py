@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
 from dgm.distributions.gaussian import cholesky, gaussian_log_density, image_moments
@@ -26,13 +26,11 @@ class MultivariateGaussian(Fitted[MultivariateGaussianConfig], DensityModel[Mult
     """p(x) = N(x; mean, factor factor^T) over grey levels."""
 
     config_type = MultivariateGaussianConfig
-    mean: Tensor
-    factor: Tensor
 
     def __init__(self, spec: ImageSpec, config: MultivariateGaussianConfig) -> None:
         super().__init__(spec, config)
-        self.register_buffer("mean", torch.full((spec.num_subpixels,), spec.levels / 2, dtype=torch.float64))
-        self.register_buffer("factor", torch.eye(spec.num_subpixels, dtype=torch.float64))
+        self.mean = nn.Buffer(torch.full((spec.num_subpixels,), spec.levels / 2, dtype=torch.float64))
+        self.factor = nn.Buffer(torch.eye(spec.num_subpixels, dtype=torch.float64))
 
     def start(self, images: Images, generator: torch.Generator) -> None:
         mean, covariance = image_moments(images[: self.config.num_fit_images])

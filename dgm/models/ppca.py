@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
 from dgm.distributions.gaussian import LOG_TWO_PI, cholesky, image_moments, principal_axes
@@ -34,9 +34,6 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
     """p(x) = N(x; mean, loadings loadings^T + noise_variance I) over grey levels."""
 
     config_type = PPCAConfig
-    mean: Tensor
-    loadings: Tensor
-    noise_variance: Tensor
 
     def __init__(self, spec: ImageSpec, config: PPCAConfig) -> None:
         super().__init__(spec, config)
@@ -45,9 +42,9 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
                 f"num_components: {config.num_components} must be below {spec.num_subpixels}, the dimension"
             )
         dim, num_components = spec.num_subpixels, config.num_components
-        self.register_buffer("mean", torch.full((dim,), spec.levels / 2, dtype=torch.float64))
-        self.register_buffer("loadings", torch.zeros(dim, num_components, dtype=torch.float64))
-        self.register_buffer("noise_variance", torch.ones((), dtype=torch.float64))
+        self.mean = nn.Buffer(torch.full((dim,), spec.levels / 2, dtype=torch.float64))
+        self.loadings = nn.Buffer(torch.zeros(dim, num_components, dtype=torch.float64))
+        self.noise_variance = nn.Buffer(torch.ones((), dtype=torch.float64))
         self._covariance: Tensor | None = None  # of the images, kept between iterations; recomputed after a resume
 
     def start(self, images: Images, generator: torch.Generator) -> None:

@@ -128,10 +128,8 @@ class FlowBatchNorm(FlowLayer):
     def __init__(self, channels: int, decay: float = 0.9) -> None:
         super().__init__()
         self.decay = decay
-        self.mean: Tensor
-        self.variance: Tensor
-        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
-        self.register_buffer("variance", torch.ones(1, channels, 1, 1))
+        self.mean = nn.Buffer(torch.zeros(1, channels, 1, 1))
+        self.variance = nn.Buffer(torch.ones(1, channels, 1, 1))
 
     def forward(self, x: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
         mean, variance = self.mean, self.variance
@@ -165,8 +163,7 @@ class AffineCoupling(FlowLayer):
 
     def __init__(self, mask: Tensor, network: nn.Module) -> None:
         super().__init__()
-        self.mask: Tensor
-        self.register_buffer("mask", mask, persistent=False)
+        self.mask = nn.Buffer(mask, persistent=False)
         self.network = network  # maps (N, 2C, H, W) to (N, 2C, H, W)
         self.gain = nn.Parameter(torch.ones(1))
 

@@ -63,8 +63,6 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
 
     config_type = MADEConfig
     hot_method = "log_prob_of_mask"
-    ranks: Tensor  # of every input in the order of each mask, (masks, D)
-    residual_scale: Tensor  # the unit of means and scales, (D,)
 
     def __init__(self, spec: ImageSpec, config: MADEConfig) -> None:
         super().__init__(spec, config)
@@ -72,10 +70,11 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
             raise ValueError(f"ensemble_size {config.ensemble_size} is more than num_masks {config.num_masks}")
         num_inputs, sizes = spec.num_subpixels, config.hidden_sizes
         ranks, degrees = zip(*(self._draw_mask(mask) for mask in range(config.num_masks)), strict=True)
-        self.register_buffer("ranks", torch.stack(ranks))
+        self.ranks = nn.Buffer(torch.stack(ranks))  # of every input in the order of each mask, (masks, D)
         for layer in range(len(sizes)):
             self.register_buffer(f"degrees_{layer}", torch.stack([of_mask[layer] for of_mask in degrees]))
-        self.register_buffer("residual_scale", torch.full((num_inputs,), INITIAL_RESIDUAL_SCALE))
+        # the unit of means and scales, (D,)
+        self.residual_scale = nn.Buffer(torch.full((num_inputs,), INITIAL_RESIDUAL_SCALE))
         self.hidden = nn.ModuleList(nn.Linear(i, o) for i, o in zip([num_inputs, *sizes[:-1]], sizes, strict=True))
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(sizes[-1], num_inputs * 3 * config.num_components)
