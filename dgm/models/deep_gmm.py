@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dgm.config.parse import Config
 from dgm.dequantization import dequantize
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import image_moments, zca
 from dgm.distributions.gaussian_mixture import (
     WeightedMoments,
@@ -251,10 +252,8 @@ class DeepGMM(Fitted[DeepGMMConfig], DensityModel[DeepGMMConfig]):
 
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
         chosen = sample_tree(self.tree, self.log_tables, num_images, generator).T  # (blocks, N)
-        noise = torch.randn(
-            *chosen.shape, self.block_dim, 1, generator=generator, device=generator.device, dtype=torch.float64
-        )
-        noise = temperature * noise.to(self.device)
+        shape = (*chosen.shape, self.block_dim, 1)
+        noise = temperature * standard_noise(shape, generator, self.mean, drawn_in=torch.float64)
         blocks = []
         for b, states in enumerate(chosen):
             deviation = torch.linalg.solve_triangular(self.inverse_factors[b][states], noise[b], upper=False)

@@ -22,6 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import (
     DEQUANTIZATION_VARIANCE,
     LOG_TWO_PI,
@@ -188,10 +189,8 @@ class MixtureOfGaussians(Fitted[MixtureOfGaussiansConfig], DensityModel[MixtureO
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
         weights = self.log_weights.exp().to(generator.device)
         chosen = torch.multinomial(weights, num_images, replacement=True, generator=generator).to(self.device)
-        noise = torch.randn(
-            num_images, len(self.mean), generator=generator, device=generator.device, dtype=torch.float64
-        )
-        y = self.means[chosen] + temperature * self.variances[chosen].sqrt() * noise.to(self.device)
+        noise = standard_noise((num_images, len(self.mean)), generator, self.mean, drawn_in=torch.float64)
+        y = self.means[chosen] + temperature * self.variances[chosen].sqrt() * noise
         x = torch.linalg.solve(self.whitening, y.T).T + self.mean
         return x.view(num_images, *self.spec.shape)
 

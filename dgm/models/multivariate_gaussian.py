@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import cholesky, gaussian_log_density, image_moments
 from dgm.model_api.contracts import DensityModel, Fitted
 from dgm.types import Images, ImageSpec
@@ -41,10 +42,8 @@ class MultivariateGaussian(Fitted[MultivariateGaussianConfig], DensityModel[Mult
         return gaussian_log_density(x.flatten(1), self.mean, self.factor)
 
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
-        noise = torch.randn(
-            num_images, len(self.mean), generator=generator, device=generator.device, dtype=torch.float64
-        )
-        x = self.mean + temperature * noise.to(self.device) @ self.factor.T
+        noise = standard_noise((num_images, len(self.mean)), generator, self.mean, drawn_in=torch.float64)
+        x = self.mean + temperature * noise @ self.factor.T
         return x.view(num_images, *self.spec.shape)
 
     def num_parameters(self) -> int:

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import LOG_TWO_PI, cholesky, image_moments, principal_axes
 from dgm.model_api.contracts import DensityModel, Fitted
 from dgm.types import Images, ImageSpec
@@ -65,8 +66,8 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
         From the noise itself EM takes thousands of iterations on images, whose variances span seven decades.
         Source: Halko, Martinsson & Tropp (2011), arXiv 0909.4061, algorithm 4.1.
         """
-        noise = torch.randn(self.loadings.shape, generator=generator, device=generator.device, dtype=torch.float64)
-        basis, _ = torch.linalg.qr(covariance @ noise.to(self.device))
+        noise = standard_noise(tuple(self.loadings.shape), generator, self.loadings, drawn_in=torch.float64)
+        basis, _ = torch.linalg.qr(covariance @ noise)
         variances, rotation = torch.linalg.eigh(basis.T @ covariance @ basis)
         dim, q = self.loadings.shape
         rest = (covariance.diagonal().sum() - variances.sum()) / (dim - q)
@@ -120,8 +121,7 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
 
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
         dim, q = self.loadings.shape
-        noise = torch.randn(num_images, q + dim, generator=generator, device=generator.device, dtype=torch.float64)
-        noise = temperature * noise.to(self.device)
+        noise = temperature * standard_noise((num_images, q + dim), generator, self.mean, drawn_in=torch.float64)
         x = self.mean + noise[:, :q] @ self.loadings.T + noise[:, q:] * self.noise_variance.sqrt()
         return x.view(num_images, *self.spec.shape)
 

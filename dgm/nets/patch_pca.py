@@ -65,6 +65,16 @@ class PatchPCA(nn.Module):
             F.pad(log_std, (0, 0, 0, 0, 0, self.num_spare)).expand(-1, *coefficients.shape[2:]).unsqueeze(0),
         )
 
+    def posterior_shares(self, x: Tensor, num_shares: int) -> list[DiagonalGaussian]:
+        """The exact posterior, its latents shared out in order. Shapes: (N, C, H, W) -> each (N, share, h, w)."""
+        whole = self.posterior(self.coefficients(x))
+        shares = zip(whole.mean.chunk(num_shares, dim=1), whole.log_std.chunk(num_shares, dim=1), strict=True)
+        return [DiagonalGaussian(mean, log_std) for mean, log_std in shares]
+
+    def num_parameters(self) -> int:
+        """Number of fitted values; all of them are buffers."""
+        return sum(buffer.numel() for buffer in self.buffers())
+
     def reconstruct(self, z: Tensor) -> Tensor:
         """Mean of x given the latents, in [-1, 1] units. Shapes: (N, latents, h, w) -> (N, C, H, W)."""
         scaled = z[:, : self.num_used] * (self.variances - self.noise_variance).clamp(min=0).sqrt()

@@ -44,8 +44,9 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from dgm.dequantization import dequantize, quantize
-from dgm.distributions.diagonal_gaussian import standard_noise, sum_per_image
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import LOG_TWO_PI
+from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import BoundModel, GradientTrained, Objective
 from dgm.models.deep_diffusion.gaussian_reverse import BAND_NAMES, GaussianReverse
 from dgm.models.deep_diffusion.network import ReverseNetwork, ReverseNetworkConfig, temporal_bumps

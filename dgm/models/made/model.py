@@ -18,9 +18,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
-from dgm.distributions import categorical
 from dgm.distributions.discretized_logistic import discretized_logistic_log_pmf, unit_from_levels
 from dgm.distributions.logistic_mixture import MIN_LOG_SCALE, LogisticMixture
+from dgm.distributions.precision import at_least_float32
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import Objective, TrainedAutoregressiveModel
 from dgm.models.made.autoregressive_mask import draw_degrees, may_read, may_read_strictly, ranks_of
@@ -144,7 +144,7 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
 
     def mixture(self, outputs: Tensor, direct: Tensor, residual_scale: Tensor) -> LogisticMixture:
         """Shapes: outputs (..., 3 K), direct (...), residual_scale (...) -> one-channel mixtures of shape (...)."""
-        logits, means, log_scales = categorical.at_least_float32(outputs).unflatten(-1, (3, -1)).unbind(dim=-2)
+        logits, means, log_scales = at_least_float32(outputs).unflatten(-1, (3, -1)).unbind(dim=-2)
         scale = residual_scale.unsqueeze(-1)
         means = (means + direct.unsqueeze(-1)) * scale
         log_scales = (log_scales + scale.log()).clamp(min=MIN_LOG_SCALE)
