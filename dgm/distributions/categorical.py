@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dgm.distributions.precision import at_least_float32
+
 
 def log_prob(logits: Tensor, values: Tensor) -> Tensor:
     """Natural-log probability of all values of an image, differentiable. Shapes: (N, ..., K), (N, ...) -> float64 (N,).
@@ -25,8 +27,3 @@ def log_prob(logits: Tensor, values: Tensor) -> Tensor:
 def log_pmf(logits: Tensor) -> Tensor:
     """Natural-log probabilities of all levels. Shapes: (..., K) -> (..., K), float32 or float64."""
     return torch.log_softmax(at_least_float32(logits), dim=-1)
-
-
-def at_least_float32(logits: Tensor) -> Tensor:
-    """Half-precision logits (of autocast) as float32; others unchanged, so a float64 network stays float64."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

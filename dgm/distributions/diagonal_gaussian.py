@@ -1,7 +1,4 @@
-"""Gaussian with independent coordinates: posteriors and priors of latents.
-
-Reductions run over all axes but the first and end in float64.
-"""
+"""Gaussian with independent coordinates: posteriors and priors of latents, and standard normal noise."""
 
 from __future__ import annotations
 
@@ -11,17 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dgm.distributions.precision import at_least_float32
+
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
-def standard_noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Standard normal draws from `generator`, with the device and type of `like`. Shapes: -> `shape`."""
-    return torch.randn(shape, generator=generator, device=generator.device).to(like)
+def standard_noise(
+    shape: tuple[int, ...], generator: torch.Generator, like: Tensor, drawn_in: torch.dtype = torch.float32
+) -> Tensor:
+    """Standard normal draws from `generator`, with the device and type of `like`. Shapes: -> `shape`.
 
-
-def sum_per_image(values: Tensor) -> Tensor:
-    """Sum over all axes but the first. Shapes: (N, ...) -> (N,) float64."""
-    return values.flatten(1).double().sum(dim=1)
+    drawn_in: precision of the draws before they are converted; float32 and float64 give different numbers.
+    """
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=drawn_in).to(like)
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ class DiagonalGaussian:
     @classmethod
     def from_network(cls, mean: Tensor, log_std: Tensor) -> DiagonalGaussian:
         """The same in float32 where a network under autocast came out in half precision."""
-        half = (torch.bfloat16, torch.float16)
-        return cls(*(part.float() if part.dtype in half else part for part in (mean, log_std)))
+        return cls(at_least_float32(mean), at_least_float32(log_std))
 
     @classmethod
     def standard(cls, like: Tensor) -> DiagonalGaussian:

@@ -15,7 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dgm.distributions.precision import at_least_float32
+
 LOG_SCALE_OF_UNIT_VARIANCE = math.log(math.sqrt(3) / math.pi)
+LOG_SCALE_RANGE = (-8.0, 3.0)  # that decoders of latents are held to, in units where the levels span [-1, 1]
 
 MAX_ABS_LOG_SCALE = 20.0  # beyond it nothing changes but the risk of an overflow, hence of a gradient that is no number
 
@@ -42,7 +45,7 @@ def discretized_logistic_log_prob(values: Tensor, mean: Tensor, log_scale: Tenso
 
     Shapes: values (any integer type, in [0, levels)), mean and log_scale broadcast together -> the common shape.
     """
-    mean, log_scale = _widened(mean), _widened(log_scale)
+    mean, log_scale = at_least_float32(mean), at_least_float32(log_scale)  # half precision has 3 digits
     half_bin = 1.0 / (levels - 1)
     inverse_scale = torch.exp(-log_scale.clamp(-MAX_ABS_LOG_SCALE, MAX_ABS_LOG_SCALE))
     centred = unit_from_levels(values, levels, mean.dtype) - mean
@@ -65,8 +68,3 @@ def sample_discretized_logistic(
     uniforms = torch.rand(mean.shape, generator=generator, device=generator.device, dtype=torch.float64)
     noise = torch.logit(uniforms.to(mean.device), eps=1e-12)
     return levels_from_unit(mean + temperature * log_scale.exp() * noise, levels)
-
-
-def _widened(parameter: Tensor) -> Tensor:
-    """The parameter itself, or in float32 if it came in half precision, which holds only three digits of a mean."""
-    return parameter.float() if parameter.dtype in (torch.float16, torch.bfloat16) else parameter

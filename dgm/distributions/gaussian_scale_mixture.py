@@ -11,6 +11,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dgm.distributions.diagonal_gaussian import standard_noise
+from dgm.model_api.ancestral import invert_distribution
+
 NUM_EM_STEPS = 50
 
 
@@ -90,13 +93,11 @@ class MCGSM(nn.Module):
 
         Shapes: (N, F) -> (N, D).
         """
-        gates = torch.softmax(self.gate_logits(h).flatten(-2).double() / temperature, dim=-1)
-        uniforms = torch.rand(len(h), 1, generator=generator, device=generator.device, dtype=torch.float64)
-        cumulative = gates.cumsum(dim=-1)
-        chosen = (cumulative <= uniforms.to(h.device) * cumulative[:, -1:]).sum(dim=-1).clamp(max=gates.shape[-1] - 1)
+        uniforms = torch.rand(len(h), generator=generator, device=generator.device, dtype=torch.float64).to(h.device)
+        chosen = invert_distribution(self.gate_logits(h).flatten(-2), uniforms, temperature)
         component = chosen // self.num_scales
-        noise = torch.randn(len(h), self.dim, generator=generator, device=generator.device, dtype=torch.float64)
-        noise = noise.to(h) * math.sqrt(temperature) * (-0.5 * self.log_scale.flatten()[chosen]).exp().unsqueeze(-1)
+        noise = standard_noise((len(h), self.dim), generator, h, drawn_in=torch.float64)
+        noise = noise * math.sqrt(temperature) * (-0.5 * self.log_scale.flatten()[chosen]).exp().unsqueeze(-1)
         # (y - mean) P = standard noise, so y is one triangular solve away
         factor = self.precision_factors()[component].transpose(1, 2)
         offset = torch.linalg.solve_triangular(factor, noise.unsqueeze(-1), upper=True).squeeze(-1)

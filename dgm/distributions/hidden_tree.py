@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dgm.model_api.ancestral import invert_distribution
+
 
 @dataclass(frozen=True)
 class TreeShape:
@@ -86,9 +88,8 @@ def sample_tree(shape: TreeShape, log_tables: Sequence[Tensor], num_samples: int
         num_nodes = shape.num_nodes(level)
         parent_states = states[:, shape.parents(level).to(device)]
         nodes = torch.arange(num_nodes, device=device).expand(num_samples, -1)
-        cumulative = log_tables[level].exp().cumsum(dim=-1)[nodes, parent_states]
         uniforms = torch.rand(
-            num_samples, num_nodes, 1, generator=generator, device=generator.device, dtype=torch.float64
+            num_samples, num_nodes, generator=generator, device=generator.device, dtype=torch.float64
         ).to(device)
-        states = (cumulative <= uniforms * cumulative[..., -1:]).sum(dim=-1).clamp(max=cumulative.shape[-1] - 1)
+        states = invert_distribution(log_tables[level][nodes, parent_states], uniforms)
     return states

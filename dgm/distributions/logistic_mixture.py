@@ -18,6 +18,7 @@ from dgm.distributions.discretized_logistic import (
     discretized_logistic_log_prob,
     unit_from_levels,
 )
+from dgm.distributions.precision import at_least_float32
 
 MIN_LOG_SCALE = -7.0  # the authors' code; about a ninth of a grey level at 256 levels
 INITIAL_LOG_SCALE = -1.5  # 28 grey levels of 256, near the spread of all pixels: training starts below 8 bits
@@ -57,9 +58,7 @@ class LogisticMixture:
     @classmethod
     def from_parameters(cls, parameters: Tensor, channels: int, levels: int) -> LogisticMixture:
         """The mixture that a network's outputs stand for. Shapes: (..., num_mixture_parameters), any real numbers."""
-        if parameters.dtype in (torch.float16, torch.bfloat16):
-            parameters = parameters.float()
-        groups = parameters.unflatten(-1, (num_mixture_parameters(channels, 1), -1))
+        groups = at_least_float32(parameters).unflatten(-1, (num_mixture_parameters(channels, 1), -1))
         num_pairs = channels * (channels - 1) // 2
         logits, means, log_scales, coefficients = groups.split([1, channels, channels, num_pairs], dim=-2)
         return cls(

@@ -14,8 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from dgm.distributions.discretized_logistic import unit_from_levels
 from dgm.model_api.contracts import ConfigT, TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv
+from dgm.nets.lstm_cells import update_in_place
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
 from dgm.nets.pixel_head import PixelHead
 from dgm.nets.raster import RasterConditionals
@@ -53,7 +55,7 @@ class PixelRNN(TrainedAutoregressiveModel[ConfigT]):
 
     def scaled(self, values: Tensor) -> Tensor:
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
-        return values.to(self.stem.weight.dtype) * (2 / (self.spec.levels - 1)) - 1
+        return unit_from_levels(values, self.spec.levels, self.stem.weight.dtype)
 
     def features(self, images: Images) -> Tensor:
         """What the head reads. Shapes: (N, C, H, W) -> (N, 2h, H, W)."""
@@ -120,8 +122,7 @@ def channel_major(h: Tensor, like: Tensor) -> Tensor:
 def update_cell(gates: Tensor, c: Tensor, h: Tensor) -> None:
     """One LSTM cell in place: writes the new c and h. Shapes: (N, 4h), (N, h), (N, h)."""
     gate_in, gate_out, forget, candidate = gates.chunk(NUM_GATES, dim=1)
-    c.mul_(forget.sigmoid_()).addcmul_(gate_in.sigmoid_(), candidate.tanh_())
-    torch.mul(gate_out.sigmoid_(), c.tanh(), out=h)
+    update_in_place(gate_in, forget, gate_out, candidate, c, h)
 
 
 def by_part(order: Tensor, num_parts: int) -> Tensor:

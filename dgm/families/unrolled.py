@@ -69,5 +69,4 @@ class UnrolledModel(GradientTrained[ConfigT], LatentVariableModel[ConfigT]):
 
     def num_parameters(self) -> int:
         """Those of the networks and, if there are any, of the principal components."""
-        fitted = 0 if self.linear is None else sum(buffer.numel() for buffer in self.linear.buffers())
-        return super().num_parameters() + fitted
+        return super().num_parameters() + (0 if self.linear is None else self.linear.num_parameters())

@@ -17,18 +17,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
-from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise, sum_per_image
+from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise
 from dgm.distributions.discretized_logistic import (
     LOG_SCALE_OF_UNIT_VARIANCE,
+    LOG_SCALE_RANGE,
     discretized_logistic_log_prob,
     unit_from_levels,
 )
+from dgm.distributions.precision import sum_per_image
 from dgm.families.unrolled import UnrolledModel
 from dgm.nets.lstm_cells import ConvLSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
 from dgm.types import Images, ImageSpec
 
-LOG_SCALE_RANGE = (-8.0, 3.0)  # of the likelihood, in units where the levels span [-1, 1]
 LOG_STD_RANGE = (-8.0, 3.0)  # of priors and posteriors
 
 
@@ -134,12 +135,9 @@ class ConvDRAW(UnrolledModel[ConvDRAWConfig]):
 
     def frames(self, x: Tensor) -> list[DiagonalGaussian | None]:
         """The linear posterior of the latents of each step; None where there is no linear start."""
-        count = self.config.num_steps
         if self.linear is None:
-            return [None] * count
-        whole = self.linear.posterior(self.linear.coefficients(x))
-        parts = zip(whole.mean.chunk(count, dim=1), whole.log_std.chunk(count, dim=1), strict=True)
-        return [DiagonalGaussian(mean, log_std) for mean, log_std in parts]
+            return [None] * self.config.num_steps
+        return [*self.linear.posterior_shares(x, self.config.num_steps)]
 
     def start(self, num_images: int) -> tuple[Tensor, LSTMState, LSTMState]:
         """The first canvas, (N, 2 C, H, W), and the first states of encoder and decoder."""

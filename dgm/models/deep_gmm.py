@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
 from dgm.dequantization import dequantize
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import image_moments, zca
 from dgm.distributions.gaussian_mixture import (
     WeightedMoments,
@@ -62,15 +63,6 @@ class DeepGMM(Fitted[DeepGMMConfig], DensityModel[DeepGMMConfig]):
     """p(x) = |det whitening| sum over (k_b) of P(k) product over blocks of N(block_b; mean_{b, k_b}, covariance)."""
 
     config_type = DeepGMMConfig
-    mean: Tensor
-    whitening: Tensor
-    log_determinant: Tensor
-    noise_seed: Tensor
-    shared_log_weights: Tensor
-    shared_means: Tensor
-    shared_covariances: Tensor
-    block_means: Tensor
-    inverse_factors: Tensor
 
     def __init__(self, spec: ImageSpec, config: DeepGMMConfig) -> None:
         super().__init__(spec, config)
@@ -83,15 +75,15 @@ class DeepGMM(Fitted[DeepGMMConfig], DensityModel[DeepGMMConfig]):
         self.num_blocks, self.block_dim = self.tree.num_nodes(0), spec.channels * side * side
         dim, d = spec.num_subpixels, self.block_dim
         eye = torch.eye(d, dtype=torch.float64)
-        self.register_buffer("mean", torch.full((dim,), spec.levels / 2, dtype=torch.float64))
-        self.register_buffer("whitening", torch.eye(dim, dtype=torch.float64))
-        self.register_buffer("log_determinant", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("noise_seed", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("shared_log_weights", torch.zeros(K, dtype=torch.float64))
-        self.register_buffer("shared_means", torch.zeros(K, d, dtype=torch.float64))
-        self.register_buffer("shared_covariances", eye.repeat(K, 1, 1))
-        self.register_buffer("block_means", torch.zeros(self.num_blocks, K, d, dtype=torch.float64))
-        self.register_buffer("inverse_factors", eye.repeat(self.num_blocks, K, 1, 1))
+        self.mean = nn.Buffer(torch.full((dim,), spec.levels / 2, dtype=torch.float64))
+        self.whitening = nn.Buffer(torch.eye(dim, dtype=torch.float64))
+        self.log_determinant = nn.Buffer(torch.zeros((), dtype=torch.float64))
+        self.noise_seed = nn.Buffer(torch.zeros((), dtype=torch.int64))
+        self.shared_log_weights = nn.Buffer(torch.zeros(K, dtype=torch.float64))
+        self.shared_means = nn.Buffer(torch.zeros(K, d, dtype=torch.float64))
+        self.shared_covariances = nn.Buffer(eye.repeat(K, 1, 1))
+        self.block_means = nn.Buffer(torch.zeros(self.num_blocks, K, d, dtype=torch.float64))
+        self.inverse_factors = nn.Buffer(eye.repeat(self.num_blocks, K, 1, 1))
         for level in range(len(self.tree.states)):
             nodes, parents, states = self.tree.table_shape(level)
             table = torch.full((nodes, parents, states), 1 / states, dtype=torch.float64).log()
@@ -260,10 +252,8 @@ class DeepGMM(Fitted[DeepGMMConfig], DensityModel[DeepGMMConfig]):
 
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
         chosen = sample_tree(self.tree, self.log_tables, num_images, generator).T  # (blocks, N)
-        noise = torch.randn(
-            *chosen.shape, self.block_dim, 1, generator=generator, device=generator.device, dtype=torch.float64
-        )
-        noise = temperature * noise.to(self.device)
+        shape = (*chosen.shape, self.block_dim, 1)
+        noise = temperature * standard_noise(shape, generator, self.mean, drawn_in=torch.float64)
         blocks = []
         for b, states in enumerate(chosen):
             deviation = torch.linalg.solve_triangular(self.inverse_factors[b][states], noise[b], upper=False)

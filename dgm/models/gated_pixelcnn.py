@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
+from dgm.distributions.discretized_logistic import unit_from_levels
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
@@ -82,7 +83,7 @@ class GatedPixelCNN(TrainedAutoregressiveModel[GatedPixelCNNConfig]):
 
     def scaled(self, values: Tensor) -> Tensor:
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
-        return values.to(self.readout.first.bias.dtype) * (2 / (self.spec.levels - 1)) - 1
+        return unit_from_levels(values, self.spec.levels, self.readout.first.bias.dtype)
 
     def features(self, images: Images) -> Tensor:
         """Sum of the skips. Shapes: (N, C, H, W) -> (N, p, H, W)."""

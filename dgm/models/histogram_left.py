@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
 from dgm.model_api.ancestral import Conditionals
@@ -31,18 +31,15 @@ class HistogramLeft(Fitted[HistogramLeftConfig], AutoregressiveModel[HistogramLe
     """P(v | neighbour) = (n(neighbour, v) + a m(v)) / (n(neighbour) + a), m the channel's marginal."""
 
     config_type = HistogramLeftConfig
-    marginal_log_table: Tensor
-    log_table: Tensor
-    pseudo_count: Tensor
 
     def __init__(self, spec: ImageSpec, config: HistogramLeftConfig) -> None:
         super().__init__(spec, config)
         if min(config.candidate_pseudo_counts) <= 0:
             raise ValueError("candidate_pseudo_counts must be positive")
         uniform = torch.full((2, spec.channels, spec.levels, spec.levels), 1 / spec.levels, dtype=torch.float64).log()
-        self.register_buffer("marginal_log_table", uniform[0, :, 0].clone())
-        self.register_buffer("log_table", uniform)
-        self.register_buffer("pseudo_count", torch.zeros(2, dtype=torch.float64))
+        self.marginal_log_table = nn.Buffer(uniform[0, :, 0].clone())
+        self.log_table = nn.Buffer(uniform)
+        self.pseudo_count = nn.Buffer(torch.zeros(2, dtype=torch.float64))
 
     def start(self, images: Images, generator: torch.Generator) -> None:
         num_held_out = max(1, round(len(images) * self.config.validation_fraction))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
 from dgm.model_api.ancestral import Conditionals
@@ -22,12 +22,11 @@ class HistogramPerChannel(Fitted[HistogramPerChannelConfig], AutoregressiveModel
     """P(image) = product over sub-pixels of the frequency of its level in its channel."""
 
     config_type = HistogramPerChannelConfig
-    log_table: Tensor
 
     def __init__(self, spec: ImageSpec, config: HistogramPerChannelConfig) -> None:
         super().__init__(spec, config)
         uniform = torch.full((spec.channels, spec.levels), 1 / spec.levels, dtype=torch.float64)
-        self.register_buffer("log_table", uniform.log())
+        self.log_table = nn.Buffer(uniform.log())
 
     def start(self, images: Images, generator: torch.Generator) -> None:
         levels = self.spec.levels

@@ -19,9 +19,10 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import (
     DEQUANTIZATION_VARIANCE,
     LOG_TWO_PI,
@@ -59,26 +60,18 @@ class MixtureOfGaussians(Fitted[MixtureOfGaussiansConfig], DensityModel[MixtureO
     """p(x) = |det whitening| sum over k of weight_k N(whitening (x - mean); means_k, diag(variances_k))."""
 
     config_type = MixtureOfGaussiansConfig
-    mean: Tensor
-    whitening: Tensor
-    log_determinant: Tensor
-    noise_variances: Tensor
-    log_weights: Tensor
-    means: Tensor
-    variances: Tensor
-    scales: Tensor
 
     def __init__(self, spec: ImageSpec, config: MixtureOfGaussiansConfig) -> None:
         super().__init__(spec, config)
         dim, K = spec.num_subpixels, config.num_components
-        self.register_buffer("mean", torch.full((dim,), spec.levels / 2, dtype=torch.float64))
-        self.register_buffer("whitening", torch.eye(dim, dtype=torch.float64))
-        self.register_buffer("log_determinant", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("noise_variances", torch.full((dim,), DEQUANTIZATION_VARIANCE, dtype=torch.float64))
-        self.register_buffer("log_weights", torch.full((K,), -math.log(K), dtype=torch.float64))
-        self.register_buffer("means", torch.zeros(K, dim, dtype=torch.float64))
-        self.register_buffer("variances", torch.ones(K, dim, dtype=torch.float64))
-        self.register_buffer("scales", torch.ones(K, dtype=torch.float64))  # what the pseudo-counts pull variances to
+        self.mean = nn.Buffer(torch.full((dim,), spec.levels / 2, dtype=torch.float64))
+        self.whitening = nn.Buffer(torch.eye(dim, dtype=torch.float64))
+        self.log_determinant = nn.Buffer(torch.zeros((), dtype=torch.float64))
+        self.noise_variances = nn.Buffer(torch.full((dim,), DEQUANTIZATION_VARIANCE, dtype=torch.float64))
+        self.log_weights = nn.Buffer(torch.full((K,), -math.log(K), dtype=torch.float64))
+        self.means = nn.Buffer(torch.zeros(K, dim, dtype=torch.float64))
+        self.variances = nn.Buffer(torch.ones(K, dim, dtype=torch.float64))
+        self.scales = nn.Buffer(torch.ones(K, dtype=torch.float64))  # what the pseudo-counts pull variances to
         self._cached_whitened: Tensor | None = None  # float32 (N, D); computed again after a resume
 
     @torch.no_grad()
@@ -196,10 +189,8 @@ class MixtureOfGaussians(Fitted[MixtureOfGaussiansConfig], DensityModel[MixtureO
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
         weights = self.log_weights.exp().to(generator.device)
         chosen = torch.multinomial(weights, num_images, replacement=True, generator=generator).to(self.device)
-        noise = torch.randn(
-            num_images, len(self.mean), generator=generator, device=generator.device, dtype=torch.float64
-        )
-        y = self.means[chosen] + temperature * self.variances[chosen].sqrt() * noise.to(self.device)
+        noise = standard_noise((num_images, len(self.mean)), generator, self.mean, drawn_in=torch.float64)
+        y = self.means[chosen] + temperature * self.variances[chosen].sqrt() * noise
         x = torch.linalg.solve(self.whitening, y.T).T + self.mean
         return x.view(num_images, *self.spec.shape)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import cholesky, gaussian_log_density, image_moments
 from dgm.model_api.contracts import DensityModel, Fitted
 from dgm.types import Images, ImageSpec
@@ -26,13 +27,11 @@ class MultivariateGaussian(Fitted[MultivariateGaussianConfig], DensityModel[Mult
     """p(x) = N(x; mean, factor factor^T) over grey levels."""
 
     config_type = MultivariateGaussianConfig
-    mean: Tensor
-    factor: Tensor
 
     def __init__(self, spec: ImageSpec, config: MultivariateGaussianConfig) -> None:
         super().__init__(spec, config)
-        self.register_buffer("mean", torch.full((spec.num_subpixels,), spec.levels / 2, dtype=torch.float64))
-        self.register_buffer("factor", torch.eye(spec.num_subpixels, dtype=torch.float64))
+        self.mean = nn.Buffer(torch.full((spec.num_subpixels,), spec.levels / 2, dtype=torch.float64))
+        self.factor = nn.Buffer(torch.eye(spec.num_subpixels, dtype=torch.float64))
 
     def start(self, images: Images, generator: torch.Generator) -> None:
         mean, covariance = image_moments(images[: self.config.num_fit_images])
@@ -43,10 +42,8 @@ class MultivariateGaussian(Fitted[MultivariateGaussianConfig], DensityModel[Mult
         return gaussian_log_density(x.flatten(1), self.mean, self.factor)
 
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
-        noise = torch.randn(
-            num_images, len(self.mean), generator=generator, device=generator.device, dtype=torch.float64
-        )
-        x = self.mean + temperature * noise.to(self.device) @ self.factor.T
+        noise = standard_noise((num_images, len(self.mean)), generator, self.mean, drawn_in=torch.float64)
+        x = self.mean + temperature * noise @ self.factor.T
         return x.view(num_images, *self.spec.shape)
 
     def num_parameters(self) -> int:

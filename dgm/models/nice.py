@@ -51,12 +51,9 @@ class NICE(TrainedDensityModel[NICEConfig]):
     def __init__(self, spec: ImageSpec, config: NICEConfig) -> None:
         super().__init__(spec, config)
         size = spec.num_subpixels
-        self.mean: Tensor
-        self.whitening: Tensor
-        self.whitening_log_det: Tensor
-        self.register_buffer("mean", torch.full((size,), spec.levels / 2))
-        self.register_buffer("whitening", torch.eye(size))
-        self.register_buffer("whitening_log_det", torch.zeros((), dtype=torch.float64))
+        self.mean = nn.Buffer(torch.full((size,), spec.levels / 2))
+        self.whitening = nn.Buffer(torch.eye(size))
+        self.whitening_log_det = nn.Buffer(torch.zeros((), dtype=torch.float64))
         self.couplings = nn.ModuleList(
             AdditiveCoupling(self._network(index % 2), parity=index % 2) for index in range(config.num_couplings)
         )

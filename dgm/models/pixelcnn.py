@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
+from dgm.distributions.discretized_logistic import unit_from_levels
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
@@ -63,7 +64,7 @@ class PixelCNN(TrainedAutoregressiveModel[PixelCNNConfig]):
 
     def scaled(self, values: Tensor) -> Tensor:
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
-        return values.to(self.stem.weight.dtype) * (2 / (self.spec.levels - 1)) - 1
+        return unit_from_levels(values, self.spec.levels, self.stem.weight.dtype)
 
     def features(self, images: Images) -> Tensor:
         """What the head reads. Shapes: (N, C, H, W) -> (N, 2 * num_features, H, W)."""

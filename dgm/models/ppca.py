@@ -13,9 +13,10 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import LOG_TWO_PI, cholesky, image_moments, principal_axes
 from dgm.model_api.contracts import DensityModel, Fitted
 from dgm.types import Images, ImageSpec
@@ -34,9 +35,6 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
     """p(x) = N(x; mean, loadings loadings^T + noise_variance I) over grey levels."""
 
     config_type = PPCAConfig
-    mean: Tensor
-    loadings: Tensor
-    noise_variance: Tensor
 
     def __init__(self, spec: ImageSpec, config: PPCAConfig) -> None:
         super().__init__(spec, config)
@@ -45,9 +43,9 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
                 f"num_components: {config.num_components} must be below {spec.num_subpixels}, the dimension"
             )
         dim, num_components = spec.num_subpixels, config.num_components
-        self.register_buffer("mean", torch.full((dim,), spec.levels / 2, dtype=torch.float64))
-        self.register_buffer("loadings", torch.zeros(dim, num_components, dtype=torch.float64))
-        self.register_buffer("noise_variance", torch.ones((), dtype=torch.float64))
+        self.mean = nn.Buffer(torch.full((dim,), spec.levels / 2, dtype=torch.float64))
+        self.loadings = nn.Buffer(torch.zeros(dim, num_components, dtype=torch.float64))
+        self.noise_variance = nn.Buffer(torch.ones((), dtype=torch.float64))
         self._covariance: Tensor | None = None  # of the images, kept between iterations; recomputed after a resume
 
     def start(self, images: Images, generator: torch.Generator) -> None:
@@ -68,8 +66,8 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
         From the noise itself EM takes thousands of iterations on images, whose variances span seven decades.
         Source: Halko, Martinsson & Tropp (2011), arXiv 0909.4061, algorithm 4.1.
         """
-        noise = torch.randn(self.loadings.shape, generator=generator, device=generator.device, dtype=torch.float64)
-        basis, _ = torch.linalg.qr(covariance @ noise.to(self.device))
+        noise = standard_noise(tuple(self.loadings.shape), generator, self.loadings, drawn_in=torch.float64)
+        basis, _ = torch.linalg.qr(covariance @ noise)
         variances, rotation = torch.linalg.eigh(basis.T @ covariance @ basis)
         dim, q = self.loadings.shape
         rest = (covariance.diagonal().sum() - variances.sum()) / (dim - q)
@@ -123,8 +121,7 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
 
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
         dim, q = self.loadings.shape
-        noise = torch.randn(num_images, q + dim, generator=generator, device=generator.device, dtype=torch.float64)
-        noise = temperature * noise.to(self.device)
+        noise = temperature * standard_noise((num_images, q + dim), generator, self.mean, drawn_in=torch.float64)
         x = self.mean + noise[:, :q] @ self.loadings.T + noise[:, q:] * self.noise_variance.sqrt()
         return x.view(num_images, *self.spec.shape)
 

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from dgm.config.parse import Config
 from dgm.dequantization import dequantize
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import LOG_TWO_PI
+from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import TrainedDensityModel
 from dgm.nets.flow_layers import (
     ActNorm,
@@ -29,7 +31,6 @@ from dgm.nets.flow_layers import (
     channel_mask,
     checkerboard_mask,
     invert,
-    per_image,
 )
 from dgm.types import Images, ImageSpec
 
@@ -128,10 +129,10 @@ class RealNVP(TrainedDensityModel[RealNVPConfig]):
         return (self.spec.channels * 2**changes, self.spec.height // 2**changes, self.spec.width // 2**changes)
 
     def _noise(self, num_images: int, shape: tuple[int, ...], generator: torch.Generator, temperature: float) -> Tensor:
-        noise = torch.randn(num_images, *shape, generator=generator, device=generator.device, dtype=torch.float64)
-        return temperature * noise.to(device=self.device, dtype=self._dtype)
+        like = next(self.parameters())
+        return temperature * standard_noise((num_images, *shape), generator, like, drawn_in=torch.float64)
 
 
 def standard_normal_log_density(z: Tensor) -> Tensor:
     """log N(z; 0, I) of each image, in nats. Shapes: (N, ...) -> (N,) float64."""
-    return per_image(-0.5 * (z.double() ** 2 + LOG_TWO_PI))
+    return sum_per_image(-0.5 * (z.double() ** 2 + LOG_TWO_PI))

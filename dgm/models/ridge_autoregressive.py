@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
 from dgm.distributions.discretized_logistic import (
@@ -56,20 +56,16 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
     """
 
     config_type = RidgeAutoregressiveConfig
-    mean_kernel: Tensor
-    error_weight: Tensor
-    knots: Tensor
-    log_scales: Tensor
 
     def __init__(self, spec: ImageSpec, config: RidgeAutoregressiveConfig) -> None:
         super().__init__(spec, config)
         channels, radius = spec.channels, config.radius
         num_features = channels * (len(ERROR_OFFSETS) + len(DIFFERENCE_OFFSETS) + 1) + 1
         zeros = torch.zeros(channels, channels + 1, radius + 1, 2 * radius + 1, dtype=torch.float64)
-        self.register_buffer("mean_kernel", zeros)
-        self.register_buffer("error_weight", torch.zeros(channels, num_features, dtype=torch.float64))
-        self.register_buffer("knots", torch.arange(config.num_scales, dtype=torch.float64).repeat(channels, 1))
-        self.register_buffer("log_scales", torch.zeros(channels, config.num_scales, dtype=torch.float64))
+        self.mean_kernel = nn.Buffer(zeros)
+        self.error_weight = nn.Buffer(torch.zeros(channels, num_features, dtype=torch.float64))
+        self.knots = nn.Buffer(torch.arange(config.num_scales, dtype=torch.float64).repeat(channels, 1))
+        self.log_scales = nn.Buffer(torch.zeros(channels, config.num_scales, dtype=torch.float64))
 
     def start(self, images: Images, generator: torch.Generator) -> None:
         chunks = images[: self.config.num_fit_images].split(64)

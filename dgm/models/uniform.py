@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgm.config.parse import Config
 from dgm.model_api.ancestral import Conditionals
@@ -24,8 +24,7 @@ class Uniform(Fitted[UniformConfig], AutoregressiveModel[UniformConfig]):
 
     def __init__(self, spec: ImageSpec, config: UniformConfig) -> None:
         super().__init__(spec, config)
-        self.log_probability: Tensor
-        self.register_buffer("log_probability", torch.tensor(-math.log(spec.levels), dtype=torch.float64))
+        self.log_probability = nn.Buffer(torch.tensor(-math.log(spec.levels), dtype=torch.float64))
 
     def start(self, images: Images, generator: torch.Generator) -> None:
         return None

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgm.distributions.precision import sum_per_image
 from dgm.errors import StageError
 
 VARIANCE_FLOOR = 1e-4
@@ -51,11 +52,6 @@ def invert(layers: Iterable[nn.Module], y: Tensor, where: str) -> Tensor:
     return y
 
 
-def per_image(values: Tensor) -> Tensor:
-    """Sum over all axes but the first, in float64. Shapes: (N, ...) -> (N,)."""
-    return values.double().flatten(1).sum(dim=1)
-
-
 class Logit(FlowLayer):
     """z = logit(a + (1 - 2a) x / levels): grey levels to the real line.
 
@@ -71,7 +67,7 @@ class Logit(FlowLayer):
         p = self.margin + (1 - 2 * self.margin) * x / self.levels
         log_p, log_q = p.log(), torch.log1p(-p)
         slope = math.log((1 - 2 * self.margin) / self.levels)
-        return log_p - log_q, log_det + per_image(slope - log_p - log_q)
+        return log_p - log_q, log_det + sum_per_image(slope - log_p - log_q)
 
     def inverse(self, y: Tensor) -> Tensor:
         return (torch.sigmoid(y) - self.margin) / (1 - 2 * self.margin) * self.levels
@@ -128,10 +124,8 @@ class FlowBatchNorm(FlowLayer):
     def __init__(self, channels: int, decay: float = 0.9) -> None:
         super().__init__()
         self.decay = decay
-        self.mean: Tensor
-        self.variance: Tensor
-        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
-        self.register_buffer("variance", torch.ones(1, channels, 1, 1))
+        self.mean = nn.Buffer(torch.zeros(1, channels, 1, 1))
+        self.variance = nn.Buffer(torch.ones(1, channels, 1, 1))
 
     def forward(self, x: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
         mean, variance = self.mean, self.variance
@@ -165,8 +159,7 @@ class AffineCoupling(FlowLayer):
 
     def __init__(self, mask: Tensor, network: nn.Module) -> None:
         super().__init__()
-        self.mask: Tensor
-        self.register_buffer("mask", mask, persistent=False)
+        self.mask = nn.Buffer(mask, persistent=False)
         self.network = network  # maps (N, 2C, H, W) to (N, 2C, H, W)
         self.gain = nn.Parameter(torch.ones(1))
 
@@ -179,7 +172,7 @@ class AffineCoupling(FlowLayer):
 
     def forward(self, x: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._scale_and_shift(x)
-        return x * log_scale.exp() + shift, log_det + per_image(log_scale)
+        return x * log_scale.exp() + shift, log_det + sum_per_image(log_scale)
 
     def inverse(self, y: Tensor) -> Tensor:
         log_scale, shift = self._scale_and_shift(y)

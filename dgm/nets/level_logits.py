@@ -28,13 +28,11 @@ def cosine_basis(levels: int) -> Tensor:
 class LevelLogits(nn.Module):
     """Logits of the levels, zero at first: an untrained model is exactly uniform. Shapes: (..., F) -> (..., levels)."""
 
-    basis: Tensor
-
     def __init__(self, num_features: int, levels: int) -> None:
         super().__init__()
         self.coefficients = nn.Parameter(torch.zeros(levels, num_features))
         self.bias = nn.Parameter(torch.zeros(levels))
-        self.register_buffer("basis", cosine_basis(levels).to(torch.get_default_dtype()), persistent=False)
+        self.basis = nn.Buffer(cosine_basis(levels).to(torch.get_default_dtype()), persistent=False)
 
     def linear(self) -> tuple[Tensor, Tensor]:
         """The weight and the bias of the linear map, (levels, F) and (levels,), to compute once and use often."""

@@ -55,6 +55,15 @@ def gated(gates: Tensor, kept: Tensor) -> LSTMState:
     return torch.sigmoid(show) * torch.tanh(kept), kept
 
 
+def update_in_place(write: Tensor, keep: Tensor, show: Tensor, candidate: Tensor, kept: Tensor, shown: Tensor) -> None:
+    """The same step without gradient or new memory: writes the next state into `kept` and `shown`.
+
+    The four parts of the gates come before their sigmoid or tanh, and are overwritten. Shapes: all (N, hidden).
+    """
+    kept.mul_(keep.sigmoid_()).addcmul_(write.sigmoid_(), candidate.tanh_())
+    torch.mul(show.sigmoid_(), kept.tanh(), out=shown)
+
+
 def open_forget_gates(bias: Tensor | None) -> None:
     """Fills a bias of the four gates in place: zero, and one for the forget gate."""
     assert bias is not None

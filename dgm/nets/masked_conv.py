@@ -66,8 +66,7 @@ class MaskedConv2d(nn.Module):
         mask = torch.ones(len(out_degrees), len(in_degrees), self.top + 1, self.left + 1 + self.right)
         mask[:, :, -1, self.left + 1 :] = 0
         mask[:, :, -1, self.left] = degree_mask(in_degrees, out_degrees, kind).to(mask.dtype)
-        self.mask: Tensor
-        self.register_buffer("mask", mask, persistent=False)
+        self.mask = nn.Buffer(mask, persistent=False)
         with torch.no_grad():  # the variance that the causal part alone would have been given
             self.weight *= (mask[0].numel() / mask.sum(dim=(1, 2, 3)).clamp(min=1)).sqrt().view(-1, 1, 1, 1)
 

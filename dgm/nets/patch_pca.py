@@ -23,11 +23,6 @@ class PatchPCA(nn.Module):
     Raises: ValueError if the patches do not tile the image.
     """
 
-    mean: Tensor
-    directions: Tensor
-    variances: Tensor
-    noise_variance: Tensor
-
     def __init__(self, spec: ImageSpec, patch_size: int, num_latents: int) -> None:
         super().__init__()
         if spec.height % patch_size or spec.width % patch_size:
@@ -36,10 +31,10 @@ class PatchPCA(nn.Module):
         dim = spec.channels * patch_size**2
         self.num_used = min(num_latents, dim - 1)
         self.num_spare = num_latents - self.num_used
-        self.register_buffer("mean", torch.zeros(dim, 1, 1))
-        self.register_buffer("directions", torch.eye(dim)[:, : self.num_used].contiguous())
-        self.register_buffer("variances", torch.ones(self.num_used, 1, 1))
-        self.register_buffer("noise_variance", torch.full((), 0.01))
+        self.mean = nn.Buffer(torch.zeros(dim, 1, 1))
+        self.directions = nn.Buffer(torch.eye(dim)[:, : self.num_used].contiguous())
+        self.variances = nn.Buffer(torch.ones(self.num_used, 1, 1))
+        self.noise_variance = nn.Buffer(torch.full((), 0.01))
 
     @torch.no_grad()
     def fit(self, images: Images) -> None:
@@ -69,6 +64,16 @@ class PatchPCA(nn.Module):
             F.pad(shrinkage * coefficients, (0, 0, 0, 0, 0, self.num_spare)),
             F.pad(log_std, (0, 0, 0, 0, 0, self.num_spare)).expand(-1, *coefficients.shape[2:]).unsqueeze(0),
         )
+
+    def posterior_shares(self, x: Tensor, num_shares: int) -> list[DiagonalGaussian]:
+        """The exact posterior, its latents shared out in order. Shapes: (N, C, H, W) -> each (N, share, h, w)."""
+        whole = self.posterior(self.coefficients(x))
+        shares = zip(whole.mean.chunk(num_shares, dim=1), whole.log_std.chunk(num_shares, dim=1), strict=True)
+        return [DiagonalGaussian(mean, log_std) for mean, log_std in shares]
+
+    def num_parameters(self) -> int:
+        """Number of fitted values; all of them are buffers."""
+        return sum(buffer.numel() for buffer in self.buffers())
 
     def reconstruct(self, z: Tensor) -> Tensor:
         """Mean of x given the latents, in [-1, 1] units. Shapes: (N, latents, h, w) -> (N, C, H, W)."""

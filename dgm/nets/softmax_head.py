@@ -25,11 +25,9 @@ class CosineLogits(nn.Module):
         super().__init__()
         self.coefficients = nn.Parameter(torch.zeros(spec.channels, spec.levels, len(in_degrees)))
         self.bias_coefficients = nn.Parameter(torch.zeros(spec.channels, spec.levels))
-        self.basis: Tensor
-        self.mask: Tensor
-        self.register_buffer("basis", cosine_basis(spec.levels).float(), persistent=False)
+        self.basis = nn.Buffer(cosine_basis(spec.levels).float(), persistent=False)
         mask = degree_mask(in_degrees, input_degrees(spec), "B")
-        self.register_buffer("mask", mask.float().unsqueeze(1), persistent=False)
+        self.mask = nn.Buffer(mask.float().unsqueeze(1), persistent=False)
 
     def masked_weight(self) -> Tensor:
         """Shapes: -> (C * levels, I)."""

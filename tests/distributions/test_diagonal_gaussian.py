@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from dgm.distributions.diagonal_gaussian import DiagonalGaussian, sum_per_image
+from dgm.distributions.diagonal_gaussian import DiagonalGaussian
+from dgm.distributions.precision import sum_per_image
 from dgm.seeds import generator_for
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgm.distributions.diagonal_gaussian import sum_per_image
 from dgm.distributions.discretized_logistic import discretized_logistic_log_pmf, discretized_logistic_log_prob
+from dgm.distributions.precision import sum_per_image
 from dgm.models.conv_draw import ConvDRAW, ConvDRAWConfig
 from dgm.seeds import generator_for
 from dgm.types import CIFAR10, ImageSpec

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dgm.nets.lstm_cells import update_in_place
+
 
 class LSTMStepper:
     """The state of a stack of LSTM layers, from zero. Source: Hochreiter & Schmidhuber (1997); Gers et al. (2000)."""
@@ -32,8 +34,7 @@ class LSTMStepper:
             state = pair[:, len(weight) - self.num_hidden :]
             pair[:, : len(weight) - self.num_hidden].copy_(x)
             torch.addmm(bias, pair, weight, out=self.gates)
-            write, keep, value, read = self.gates.chunk(4, dim=1)
-            cell.mul_(keep.sigmoid_()).addcmul_(write.sigmoid_(), value.tanh_())
-            torch.mul(torch.tanh(cell), read.sigmoid_(), out=state)
+            write, keep, candidate, show = self.gates.chunk(4, dim=1)  # the order of nn.LSTM
+            update_in_place(write, keep, show, candidate, cell, state)
             x = state
         return x

@@ -41,28 +41,20 @@ BAND_NAMES = (
 class GaussianReverse(nn.Module):
     """Standardisation of images, directions U (None: the pixels), variances l, and the sums of the KL terms."""
 
-    mean: Tensor
-    scale: Tensor
-    variances: Tensor
-    directions: Tensor | None
-    band: Tensor
-    band_weights: Tensor
-    band_constants: Tensor
-
     def __init__(self, spec: ImageSpec, trajectory: ForwardTrajectory, has_directions: bool) -> None:
         super().__init__()
         self.spec = spec
         self.trajectory = trajectory
         dim, double = spec.num_subpixels, torch.float64
-        self.register_buffer("mean", torch.full(spec.shape, spec.levels / 2, dtype=double))
-        self.register_buffer("scale", torch.full((), spec.levels / 4, dtype=double))
-        self.register_buffer("variances", torch.ones(dim, dtype=double))
-        self.register_buffer("directions", torch.eye(dim) if has_directions else None)
+        self.mean = nn.Buffer(torch.full(spec.shape, spec.levels / 2, dtype=double))
+        self.scale = nn.Buffer(torch.full((), spec.levels / 4, dtype=double))
+        self.variances = nn.Buffer(torch.ones(dim, dtype=double))
+        self.directions = nn.Buffer(torch.eye(dim)) if has_directions else None
         ratio = (trajectory.noise / trajectory.signal).sqrt()
         band = torch.searchsorted(torch.tensor(BAND_EDGES, dtype=double), ratio, right=True)
-        self.register_buffer("band", band, persistent=False)
-        self.register_buffer("band_weights", torch.zeros(len(BAND_NAMES), dim, dtype=double))
-        self.register_buffer("band_constants", torch.zeros(len(BAND_NAMES), dtype=double))
+        self.band = nn.Buffer(band, persistent=False)
+        self.band_weights = nn.Buffer(torch.zeros(len(BAND_NAMES), dim, dtype=double))
+        self.band_constants = nn.Buffer(torch.zeros(len(BAND_NAMES), dtype=double))
         self._sum_bands()
 
     @torch.no_grad()

@@ -40,12 +40,13 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from dgm.dequantization import dequantize, quantize
-from dgm.distributions.diagonal_gaussian import standard_noise, sum_per_image
+from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import LOG_TWO_PI
+from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import BoundModel, GradientTrained, Objective
 from dgm.models.deep_diffusion.gaussian_reverse import BAND_NAMES, GaussianReverse
 from dgm.models.deep_diffusion.network import ReverseNetwork, ReverseNetworkConfig, temporal_bumps
@@ -74,7 +75,6 @@ class DeepDiffusion(GradientTrained[DeepDiffusionConfig], BoundModel[DeepDiffusi
 
     config_type = DeepDiffusionConfig
     hot_method = "excess_kl"
-    bumps: Tensor
 
     def __init__(self, spec: ImageSpec, config: DeepDiffusionConfig) -> None:
         super().__init__(spec, config)
@@ -83,7 +83,7 @@ class DeepDiffusion(GradientTrained[DeepDiffusionConfig], BoundModel[DeepDiffusi
         num_inputs, num_outputs = (2, 4) if config.has_linear_start else (1, 2)
         self.network = ReverseNetwork(spec, num_inputs * spec.channels, num_outputs * spec.channels, config)
         bumps = temporal_bumps(config.num_steps, config.num_bumps)
-        self.register_buffer("bumps", torch.cat([bumps[:1], bumps]), persistent=False)  # indexed by t = 0 ... T
+        self.bumps = nn.Buffer(torch.cat([bumps[:1], bumps]), persistent=False)  # indexed by t = 0 ... T
 
     def prepare(self, images: Images, generator: torch.Generator) -> None:
         self.start.fit(images[: self.config.num_start_images], self.config.has_mirrored_start)

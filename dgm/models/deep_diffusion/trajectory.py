@@ -42,11 +42,6 @@ def step_variances(num_steps: int, schedule: Schedule, first_variance: float) ->
 class ForwardTrajectory(nn.Module):
     """Tables indexed by t = 0 ... T, in float64; entry 0 is the image itself, of variance 0."""
 
-    beta: Tensor
-    signal: Tensor
-    noise: Tensor
-    share: Tensor
-
     def __init__(self, num_steps: int, schedule: Schedule, first_variance: float) -> None:
         super().__init__()
         self.num_steps = num_steps
@@ -55,8 +50,11 @@ class ForwardTrajectory(nn.Module):
         signal, noise = log_signal.exp(), -torch.expm1(log_signal)
         falls = -(log_signal[1:] - noise[1:].log()).diff()  # of log-SNR, in steps 2 ... T
         share = torch.cat([torch.zeros(2, dtype=torch.float64), falls / falls.sum()])
-        for name, table in (("beta", beta), ("signal", signal), ("noise", noise), ("share", share)):
-            self.register_buffer(name, table, persistent=False)  # functions of the configuration
+        # not saved: they are functions of the configuration
+        self.beta = nn.Buffer(beta, persistent=False)
+        self.signal = nn.Buffer(signal, persistent=False)
+        self.noise = nn.Buffer(noise, persistent=False)
+        self.share = nn.Buffer(share, persistent=False)
 
     def draw_steps(self, num_images: int, num_draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Steps t in 2 ... T, and the weights under which a sum over draws is on average the sum over all steps.

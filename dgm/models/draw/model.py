@@ -21,12 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm.config.parse import Config
-from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise, sum_per_image
+from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise
 from dgm.distributions.discretized_logistic import (
     LOG_SCALE_OF_UNIT_VARIANCE,
+    LOG_SCALE_RANGE,
     discretized_logistic_log_prob,
     unit_from_levels,
 )
+from dgm.distributions.precision import sum_per_image
 from dgm.families.unrolled import UnrolledModel
 from dgm.models.draw.attention_window import (
     NUM_ATTENTION_PARAMETERS,
@@ -40,7 +42,6 @@ from dgm.types import Images, ImageSpec
 
 Canvas: TypeAlias = tuple[Tensor, ...]  # (N, C, H, W): the mean and, where it is painted, what widens the log-scale
 
-LOG_SCALE_RANGE = (-8.0, 3.0)  # of the likelihood, in units where the levels span [-1, 1]
 POSTERIOR_LOG_STD_RANGE = (-9.0, 4.0)
 EXPECTED_LOG_STD_RANGE = (-3.0, 2.0)
 TILE_DEVIATION = 0.25  # pixels; of the filters that tile the image

@@ -18,9 +18,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
-from dgm.distributions import categorical
 from dgm.distributions.discretized_logistic import discretized_logistic_log_pmf, unit_from_levels
 from dgm.distributions.logistic_mixture import MIN_LOG_SCALE, LogisticMixture
+from dgm.distributions.precision import at_least_float32
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import Objective, TrainedAutoregressiveModel
 from dgm.models.made.autoregressive_mask import draw_degrees, may_read, may_read_strictly, ranks_of
@@ -63,8 +63,6 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
 
     config_type = MADEConfig
     hot_method = "log_prob_of_mask"
-    ranks: Tensor  # of every input in the order of each mask, (masks, D)
-    residual_scale: Tensor  # the unit of means and scales, (D,)
 
     def __init__(self, spec: ImageSpec, config: MADEConfig) -> None:
         super().__init__(spec, config)
@@ -72,10 +70,11 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
             raise ValueError(f"ensemble_size {config.ensemble_size} is more than num_masks {config.num_masks}")
         num_inputs, sizes = spec.num_subpixels, config.hidden_sizes
         ranks, degrees = zip(*(self._draw_mask(mask) for mask in range(config.num_masks)), strict=True)
-        self.register_buffer("ranks", torch.stack(ranks))
+        self.ranks = nn.Buffer(torch.stack(ranks))  # of every input in the order of each mask, (masks, D)
         for layer in range(len(sizes)):
             self.register_buffer(f"degrees_{layer}", torch.stack([of_mask[layer] for of_mask in degrees]))
-        self.register_buffer("residual_scale", torch.full((num_inputs,), INITIAL_RESIDUAL_SCALE))
+        # the unit of means and scales, (D,)
+        self.residual_scale = nn.Buffer(torch.full((num_inputs,), INITIAL_RESIDUAL_SCALE))
         self.hidden = nn.ModuleList(nn.Linear(i, o) for i, o in zip([num_inputs, *sizes[:-1]], sizes, strict=True))
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(sizes[-1], num_inputs * 3 * config.num_components)
@@ -145,7 +144,7 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
 
     def mixture(self, outputs: Tensor, direct: Tensor, residual_scale: Tensor) -> LogisticMixture:
         """Shapes: outputs (..., 3 K), direct (...), residual_scale (...) -> one-channel mixtures of shape (...)."""
-        logits, means, log_scales = categorical.at_least_float32(outputs).unflatten(-1, (3, -1)).unbind(dim=-2)
+        logits, means, log_scales = at_least_float32(outputs).unflatten(-1, (3, -1)).unbind(dim=-2)
         scale = residual_scale.unsqueeze(-1)
         means = (means + direct.unsqueeze(-1)) * scale
         log_scales = (log_scales + scale.log()).clamp(min=MIN_LOG_SCALE)

@@ -33,19 +33,13 @@ class ConditionalWhitening(nn.Module):
         self.num_features = self.num_inputs + self.num_neighbours
         indicators = self._neighbours(torch.zeros(1, *spec.shape))[:, 0, self.num_inputs :]
         classes, class_of_pixel = indicators.unique(dim=0, return_inverse=True)
-        self.class_of_pixel: Tensor
-        self.register_buffer("class_of_pixel", class_of_pixel, persistent=False)
-        self.input_mean: Tensor
-        self.input_transform: Tensor
-        self.predictor: Tensor
-        self.offset: Tensor
-        self.factor: Tensor
+        self.class_of_pixel = nn.Buffer(class_of_pixel, persistent=False)
         spread = 4 / spec.levels
-        self.register_buffer("input_mean", torch.zeros(self.num_inputs))
-        self.register_buffer("input_transform", spread * torch.eye(self.num_inputs))
-        self.register_buffer("predictor", torch.zeros(len(classes), self.num_inputs, spec.channels))
-        self.register_buffer("offset", torch.zeros(len(classes), 1, spec.channels))
-        self.register_buffer("factor", spread * torch.eye(spec.channels).repeat(len(classes), 1, 1))
+        self.input_mean = nn.Buffer(torch.zeros(self.num_inputs))
+        self.input_transform = nn.Buffer(spread * torch.eye(self.num_inputs))
+        self.predictor = nn.Buffer(torch.zeros(len(classes), self.num_inputs, spec.channels))
+        self.offset = nn.Buffer(torch.zeros(len(classes), 1, spec.channels))
+        self.factor = nn.Buffer(spread * torch.eye(spec.channels).repeat(len(classes), 1, 1))
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:

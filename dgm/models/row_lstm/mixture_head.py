@@ -32,9 +32,8 @@ class MixtureHead(PixelHead):
             torch.zeros(spec.channels, num_mixture_parameters(1, num_mixtures), num_features)
         )
         self.head_bias = nn.Parameter(start.repeat(spec.channels, 1))
-        self.mask: Tensor
         mask = degree_mask(self.degrees, input_degrees(spec), "B")
-        self.register_buffer("mask", mask.float().unsqueeze(1), persistent=False)
+        self.mask = nn.Buffer(mask.float().unsqueeze(1), persistent=False)
 
     def masked_weight(self) -> Tensor:
         """Shapes: -> (C, parameters, num_features)."""

@@ -16,19 +16,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
-from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise, sum_per_image
+from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise
 from dgm.distributions.discretized_logistic import (
     LOG_SCALE_OF_UNIT_VARIANCE,
+    LOG_SCALE_RANGE,
     discretized_logistic_log_prob,
     sample_discretized_logistic,
     unit_from_levels,
 )
+from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import GradientTrained, LatentVariableModel, Objective
 from dgm.models.vae.residual_pyramid import DownwardPyramid, UpwardPyramid, total_stride
 from dgm.nets.patch_pca import PatchPCA
 from dgm.types import Images, ImageSpec
 
-LOG_SCALE_RANGE = (-8.0, 3.0)  # of the likelihood, in units where the levels span [-1, 1]
 POSTERIOR_LOG_STD_RANGE = (-9.0, 2.0)
 
 
@@ -121,4 +122,4 @@ class VAE(GradientTrained[VAEConfig], LatentVariableModel[VAEConfig]):
 
     def num_parameters(self) -> int:
         """Those of the networks and of the principal components."""
-        return super().num_parameters() + sum(buffer.numel() for buffer in self.linear.buffers())
+        return super().num_parameters() + self.linear.num_parameters()

@@ -17,19 +17,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dgm.config.parse import Config
-from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise, sum_per_image
+from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise
 from dgm.distributions.discretized_logistic import (
     LOG_SCALE_OF_UNIT_VARIANCE,
+    LOG_SCALE_RANGE,
     discretized_logistic_log_prob,
     sample_discretized_logistic,
     unit_from_levels,
 )
+from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import GradientTrained, LatentVariableModel, Objective
 from dgm.models.vae_iaf.bidirectional_layer import BidirectionalLayer, Evidence
 from dgm.nets.patch_pca import PatchPCA
 from dgm.types import Images, ImageSpec
 
-LOG_SCALE_RANGE = (-8.0, 3.0)  # of the likelihood, in units where the levels span [-1, 1]
 NOISE_STD = 0.15  # of the likelihood before training, where there is no linear start
 
 
@@ -111,14 +112,9 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
 
     def _frames(self, x: Tensor) -> list[DiagonalGaussian | None]:
         """The linear posterior of each layer's latents, from the top down; None where there is no linear start."""
-        count = self.config.num_layers
         if self.linear is None:
-            return [None] * count
-        whole = self.linear.posterior(self.linear.coefficients(x))
-        return [
-            DiagonalGaussian(mean, log_std)
-            for mean, log_std in zip(whole.mean.chunk(count, dim=1), whole.log_std.chunk(count, dim=1), strict=True)
-        ]
+            return [None] * self.config.num_layers
+        return [*self.linear.posterior_shares(x, self.config.num_layers)]
 
     def _posterior_layer(
         self,
@@ -181,5 +177,4 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
 
     def num_parameters(self) -> int:
         """Those of the networks and, if there are any, of the principal components."""
-        fitted = 0 if self.linear is None else sum(buffer.numel() for buffer in self.linear.buffers())
-        return super().num_parameters() + fitted
+        return super().num_parameters() + (0 if self.linear is None else self.linear.num_parameters())

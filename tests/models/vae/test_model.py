@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from dgm.config.parse import Config
-from dgm.distributions.diagonal_gaussian import DiagonalGaussian, sum_per_image
+from dgm.distributions.diagonal_gaussian import DiagonalGaussian
 from dgm.distributions.discretized_logistic import discretized_logistic_log_pmf
+from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import LatentVariableModel
 from dgm.models.vae.model import VAE, VAEConfig
 from dgm.seeds import generator_for
