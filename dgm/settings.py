@@ -2,38 +2,102 @@
 
 from __future__ import annotations
 
-from dgm.config.params import PROFILES, Params
-from dgm.config.parse import Config, ConfigError, parse, suggestion
-from dgm.config.sections import CommonConfig, CompressionConfig, EvaluationConfig, FitConfig, TrainingConfig
-from dgm.model_api.contracts import Fitted, Model
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from dgm.config.params import ALL, BLOCKS, SECTIONS, SHARED_SECTIONS, Params
+from dgm.config.parse import Config, ConfigError, Parsed, parse, suggestion
+from dgm.config.sections import (
+    CommonConfig,
+    CompressionConfig,
+    DrawnEvaluation,
+    EvaluationConfig,
+    ExactEvaluation,
+    FitConfig,
+    TrainingConfig,
+)
+from dgm.model_api.contracts import AutoregressiveModel, Fitted, LatentVariableModel, Model
 from dgm.registry import MODELS, model_class
 from dgm.types import ImageSpec
-
-SECTIONS = ("model", "training", "evaluation", "compression")
-
 
 NUM_SCORED_IMAGES = 10000
 
 
 def model_config(params: Params, name: str, profile: str) -> Config:
-    """models.<name>.<profile>.model, typed by the model."""
-    kind = model_class(name).config_type
-    return parse(kind, params.model_section(name, profile, "model"), f"models.{name}.{profile}.model")
+    """The section `model` of one model, typed by the model."""
+    return _typed(model_class(name).config_type, params, name, profile, "model")
 
 
 def training_config(params: Params, name: str, profile: str) -> TrainingConfig | FitConfig:
-    """models.<name>.<profile>.training, typed by how the model learns.
+    """The section `training`, typed by how the model learns; training_defaults act only on training by gradient.
 
-    Raises: ConfigError too if it asks for iterations of a closed form.
+    Raises: ConfigError too if there is a key for a closed form.
     """
-    kind = FitConfig if issubclass(model_class(name), Fitted) else TrainingConfig
-    where = f"models.{name}.{profile}.training"
-    config = parse(kind, params.model_section(name, profile, "training"), where)
-    if isinstance(config, FitConfig) and config.num_iterations > 0 and _is_closed_form(params, name, profile):
-        raise ConfigError(
-            f"{where}.num_iterations: {config.num_iterations}, but {name} is fitted in closed form; set it to 0"
-        )
-    return config
+    if not issubclass(model_class(name), Fitted):
+        return _typed(TrainingConfig, params, name, profile, "training")
+    own = params.own_section(name, profile, "training")
+    if not _is_closed_form(params, name, profile):
+        return _typed(FitConfig, params, name, profile, "training", own)
+    if own:
+        _refuse(params, name, profile, "training", own, "is fitted in closed form: nothing is iterated")
+    return FitConfig(num_iterations=0)
+
+
+def evaluation_config(params: Params, name: str, profile: str) -> EvaluationConfig:
+    """The section `evaluation`, typed by how the likelihood is known.
+
+    Where there is nothing to draw, it is one draw and no importance samples.
+    """
+    kind = model_class(name)
+    schema = DrawnEvaluation
+    if issubclass(kind, AutoregressiveModel):
+        schema = ExactEvaluation
+    elif issubclass(kind, LatentVariableModel):
+        schema = EvaluationConfig
+    values = _typed(schema, params, name, profile, "evaluation").model_dump()
+    return EvaluationConfig.model_validate({"num_draws": 1, "num_importance_samples": 0} | values)
+
+
+def compression_config(params: Params, name: str, profile: str) -> CompressionConfig:
+    """The section `compression` of an autoregressive model; no other model compresses."""
+    return _typed(CompressionConfig, params, name, profile, "compression")
+
+
+def acting_values(params: Params, name: str, profile: str) -> dict[str, dict[str, Any]]:
+    """Section -> key -> value: every number of params.yaml that acts on this model in this profile, and no other.
+
+    Raises: ConfigError if a section is wrong.
+    """
+    kinds = [model_config, training_config, evaluation_config]
+    if issubclass(model_class(name), AutoregressiveModel):
+        kinds.append(compression_config)
+    return {section: kind(params, name, profile).model_dump() for section, kind in zip(SECTIONS, kinds, strict=False)}
+
+
+def _check_compression(params: Params, name: str, profile: str) -> None:
+    """Raises: ConfigError if the section is wrong, or not empty where a model compresses nothing."""
+    if issubclass(model_class(name), AutoregressiveModel):
+        compression_config(params, name, profile)
+    elif own := params.own_section(name, profile, "compression"):
+        _refuse(params, name, profile, "compression", own, "is not autoregressive and compresses nothing")
+
+
+def _refuse(params: Params, name: str, profile: str, section: str, keys: Iterable[str], reason: str) -> NoReturn:
+    places = [params.where(name, profile, section, key) for key in keys]
+    raise ConfigError("\n".join(f"{place}: {name} {reason}; remove the key" for place in places))
+
+
+def _typed(
+    kind: type[Parsed],
+    params: Params,
+    name: str,
+    profile: str,
+    section: str,
+    values: Mapping[str, Any] | None = None,
+) -> Parsed:
+    values = params.model_section(name, profile, section) if values is None else values
+    places = {key: params.where(name, profile, section, key) for key in values}
+    return parse(kind, values, f"models.{name}.{profile}.{section}", places)
 
 
 def _is_closed_form(params: Params, name: str, profile: str) -> bool:
@@ -41,18 +105,6 @@ def _is_closed_form(params: Params, name: str, profile: str) -> bool:
     kind = model_class(name)
     is_iterated = issubclass(kind, Fitted) and kind.iterate is not Fitted.iterate
     return not is_iterated or params.model_section(name, profile, "model").get("method") == "closed_form"
-
-
-def evaluation_config(params: Params, name: str, profile: str) -> EvaluationConfig:
-    """models.<name>.<profile>.evaluation."""
-    values = params.model_section(name, profile, "evaluation")
-    return parse(EvaluationConfig, values, f"models.{name}.{profile}.evaluation")
-
-
-def compression_config(params: Params, name: str, profile: str) -> CompressionConfig:
-    """models.<name>.<profile>.compression."""
-    values = params.model_section(name, profile, "compression")
-    return parse(CompressionConfig, values, f"models.{name}.{profile}.compression")
 
 
 def build_model(params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
@@ -73,7 +125,7 @@ def validate(params: Params, profile: str) -> CommonConfig:
         problems.append("suite: empty; name at least one model")
     problems += _unknown_keys(params) + _short_scores(params)
     for name in params.suite:
-        for check in (model_config, training_config, evaluation_config, compression_config):
+        for check in (model_config, training_config, evaluation_config, _check_compression):
             try:
                 check(params, name, profile)
             except ConfigError as error:
@@ -88,20 +140,25 @@ def validate(params: Params, profile: str) -> CommonConfig:
 
 
 def _unknown_keys(params: Params) -> list[str]:
-    """Blocks that no stage reads, in any profile: a typo there would silently do nothing."""
+    """Blocks and defaults that no stage reads, in any profile: a typo there would silently do nothing."""
     problems: list[str] = []
-    for name, profiles in params.models.items():
+    for name, blocks in params.models.items():
         problems += [
-            f"models.{name}.{key}: no such profile{suggestion(key, PROFILES)}"
-            for key in profiles
-            if key not in PROFILES
+            f"models.{name}.{key}: no such profile{suggestion(key, BLOCKS)}" for key in blocks if key not in BLOCKS
         ]
-        for profile, sections in profiles.items():
+        for block, sections in blocks.items():
+            known = SHARED_SECTIONS if block == ALL else SECTIONS
             problems += [
-                f"models.{name}.{profile}.{key}: unknown key{suggestion(key, SECTIONS)}"
+                f"models.{name}.{block}.{key}: unknown key{suggestion(key, known)}"
                 for key in sections
-                if key not in SECTIONS
+                if key not in known
             ]
+    problems += [
+        f"training_defaults.{profile}.{key}: unknown key{suggestion(key, TrainingConfig.model_fields)}"
+        for profile, defaults in params.training_defaults.items()
+        for key in defaults
+        if key not in TrainingConfig.model_fields
+    ]
     return problems
 
 

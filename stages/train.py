@@ -22,7 +22,7 @@ from dgm.runs.provenance import make_provenance
 from dgm.runs.records import CURVE_COLUMNS, write_record
 from dgm.runs.weights import save_weights
 from dgm.seeds import Stream, seed_global
-from dgm.settings import build_model, training_config
+from dgm.settings import acting_values, build_model, training_config
 from dgm.tracking.mlflow_store import open_run
 from dgm.types import CIFAR10
 from stages.cli import DATA, PAUSED, parse_arguments, run_stage
@@ -46,7 +46,7 @@ def main() -> None:
     with Scratch(profile, name, key) as scratch:
         saved = scratch.load()
         with open_run(profile, name, key, saved["run"] if saved else None, "train") as run:
-            run.log_params({"model": params.models[name][profile], "common": common.model_dump()})
+            run.log_params({"model": acting_values(params, name, profile), "common": common.model_dump()})
             pause, save, flops = arguments.stop_after_seconds, arguments.checkpoint_every_seconds, None
             if isinstance(training, FitConfig):
                 result = fit(model, images, training, common.seed, scratch, run, save, pause)

@@ -16,6 +16,7 @@ from dgm.reporting.published import CATALOGUE
 from stages.cli import make_parser
 
 ROOT = Path(__file__).parent.parent
+DEFAULTS = "training_defaults.${item.profile}"
 
 
 def pipeline() -> dict[str, Any]:
@@ -63,8 +64,8 @@ def test_a_model_stage_tracks_its_own_block_and_fingerprint_only() -> None:
         stage = pipeline()[name]
         assert stage["matrix"] == {"profile": ["${profile}"], "model": "${suite}"}
         assert f"fingerprints/${{item.model}}/{name}.json" in stage["deps"]
-        own = ("models.${item.model}.${item.profile}.", "common.${item.profile}.")
-        assert all(param.startswith(own) for param in stage["params"])
+        own = ("models.${item.model}.${item.profile}.", "models.${item.model}.all.", "common.${item.profile}.")
+        assert all(param.startswith(own) or param == DEFAULTS for param in stage["params"])
 
 
 def test_evaluation_reruns_for_all_that_the_key_of_its_metrics_is_made_of() -> None:
@@ -72,6 +73,7 @@ def test_evaluation_reruns_for_all_that_the_key_of_its_metrics_is_made_of() -> N
     stage = pipeline()["evaluate"]
     assert {f"fingerprints/${{item.model}}/{name}.json" for name in ("train", "evaluate")} <= set(stage["deps"])
     sections = {f"models.${{item.model}}.${{item.profile}}.{name}" for name in ("model", "training", "evaluation")}
+    sections |= {f"models.${{item.model}}.all.{name}" for name in ("model", "training")} | {DEFAULTS}
     assert sections | {f"common.${{item.profile}}.{name}" for name in ("run", "evaluation")} == set(stage["params"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose cpu profile is as small as the smoke profile, and a folder of pictures, as the working folder."""
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for blocks in values["models"].values():
-        blocks["cpu"] = blocks["smoke"]
+        blocks["cpu"] = copy.deepcopy(blocks["smoke"])  # the same object would be written as an anchor
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     (tmp_path / "pictures").mkdir()
     pixels = np.random.default_rng(0).integers(100, 140, (len(NAMES), 32, 32, 3)).astype(np.uint8)

@@ -50,8 +50,16 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
         "num_whitening_images": None,
         "has_mirrored_whitening": True,
+        "num_scale_images": 2000,
     },
-    "real_nvp": {"num_features": 3, "num_blocks": 1, "num_scales": 2, "norm": "act_norm", "margin": 0.05},
+    "real_nvp": {
+        "num_features": 3,
+        "num_blocks": 1,
+        "num_scales": 2,
+        "norm": "act_norm",
+        "margin": 0.05,
+        "num_start_images": 256,
+    },
     "vae": {
         "features": [4, 5],
         "stem_stride": 2,
@@ -142,6 +150,8 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "num_components": 2,
         "num_scales": 2,
         "num_gate_features": 3,
+        "num_whitening_images": 2000,
+        "num_start_images": 100,
     },
     "deep_diffusion": {
         "block": 2,
@@ -213,7 +223,6 @@ def tiny_training(**changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
         "optimizer": "adamw",
         "learning_rate": 0.01,
-        "muon_learning_rate": 0.01,
         "beta1": 0.9,
         "beta2": 0.95,
         "weight_decay": 0.01,
@@ -232,6 +241,8 @@ def tiny_training(**changes: Any) -> dict[str, Any]:
         "num_validation_images": 20,
         "validation_batch_size": 50,
     }
+    if "muon_learning_rate" not in changes and (values | changes)["optimizer"] == "muon":
+        values["muon_learning_rate"] = 0.01
     return values | changes
 
 

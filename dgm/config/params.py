@@ -1,4 +1,4 @@
-"""The whole params.yaml, typed."""
+"""The whole params.yaml, typed, and how its blocks are laid over each other."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from dgm.config.parse import Config, ConfigError, parse, suggestion
+from dgm.config.document import read_document
+from dgm.config.parse import Config, ConfigError, parse, shown, suggestion
 from dgm.config.sections import CommonConfig, DataConfig
 
 PARAMS_FILE = Path("params.yaml")
 
 
 PROFILES = ("smoke", "cpu", "gpu")
+ALL = "all"  # the block of a model that holds what its profiles share
+BLOCKS = (ALL, *PROFILES)
+SECTIONS = ("model", "training", "evaluation", "compression")
+SHARED_SECTIONS = ("model", "training")  # those of `all`; how much is scored and compressed, each profile says itself
 
 
 class Params(Config):
     """The whole params.yaml; the models' blocks stay untyped here and are typed at each model's door.
 
-    training_defaults holds what YAML merges into the models' training blocks; nothing reads it by itself.
+    A key of a section of one model in one profile is looked up in models.<model>.<profile>, then in
+    models.<model>.all, then, for the section `training`, in training_defaults.<profile>.
     """
 
     profile: Literal["smoke", "cpu", "gpu"]
@@ -36,28 +40,48 @@ class Params(Config):
             raise ConfigError(f"common.{profile}: missing; the profiles are {', '.join(self.common)}")
         return self.common[profile]  # type: ignore[index]
 
-    def model_section(self, model: str, profile: str, section: str) -> Mapping[str, Any]:
-        """models.<model>.<profile>.<section>, still untyped. Raises: ConfigError if it is not there."""
+    def own_section(self, model: str, profile: str, section: str) -> dict[str, Any]:
+        """What the model's own blocks say, untyped: `all`, overlaid by the profile.
+
+        Raises: ConfigError if a block is missing.
+        """
+        shared = self._block(model, ALL, section) if section in SHARED_SECTIONS else {}
+        return {**shared, **self._block(model, profile, section)}
+
+    def model_section(self, model: str, profile: str, section: str) -> dict[str, Any]:
+        """What acts, untyped: for `training` the defaults of the profile, overlaid by the model's own section.
+
+        A default that acts only with another optimizer is left out. Raises: ConfigError if a block is missing.
+        """
+        own = self.own_section(model, profile, section)
+        if section != "training":
+            return own
+        defaults: Mapping[str, Any] = self.training_defaults.get(profile, {})  # type: ignore[call-overload]
+        if own.get("optimizer", defaults.get("optimizer")) != "muon":
+            defaults = {key: value for key, value in defaults.items() if key != "muon_learning_rate"}
+        return {**defaults, **own}
+
+    def where(self, model: str, profile: str, section: str, key: str) -> str:
+        """The key path in params.yaml of the value that acts: where an error is to be mended."""
+        for block in (profile, ALL):
+            if key in self.models[model][block].get(section, {}):
+                return f"models.{model}.{block}.{section}.{key}"
+        if section == "training" and key in self.training_defaults.get(profile, {}):  # type: ignore[call-overload]
+            return f"training_defaults.{profile}.{key}"
+        return f"models.{model}.{profile}.{section}.{key}"
+
+    def _block(self, model: str, block: str, section: str) -> Mapping[str, Any]:
         where, node = "models", self.models
-        for key in (model, profile, section):
+        for key in (model, block, section):
             if key not in node:
-                raise ConfigError(f"{where}.{key}: missing from params.yaml{suggestion(key, node)}")
+                remedy = f"; write `{section}: {{}}` there if it has none" if key == section else suggestion(key, node)
+                raise ConfigError(f"{where}.{key}: missing from params.yaml{remedy}")
             where, node = f"{where}.{key}", node[key]
         if not isinstance(node, Mapping):
-            raise ConfigError(f"{where}: must be a mapping, got {node!r}")
+            raise ConfigError(f"{where}: must be a mapping, got {shown(node)}")
         return node
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """Raises: ConfigError if the file is missing, is no YAML, or breaks the schema."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); run from the project's root") from None
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys, got {type(values).__name__}")
-    return parse(Params, values, "")
+    return parse(Params, read_document(path), "")

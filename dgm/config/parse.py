@@ -6,6 +6,8 @@ Source of the checks: pydantic. Only the wording of its errors is ours.
 from __future__ import annotations
 
 import difflib
+import math
+from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,9 +15,11 @@ from pydantic_core import ErrorDetails
 
 from dgm.errors import StageError
 
+MAX_SHOWN = 60  # characters of a refused value
+
 
 class ConfigError(StageError, ValueError):
-    """One line (or one a problem) that names the key, what is wrong and the remedy."""
+    """One line (or one per problem) that names the key, what is wrong and the remedy."""
 
 
 class Config(BaseModel):
@@ -27,12 +31,18 @@ class Config(BaseModel):
 Parsed = TypeVar("Parsed", bound=Config)
 
 
-def parse(kind: type[Parsed], values: Any, where: str) -> Parsed:
-    """The typed configuration at the key path `where`. Raises: ConfigError with one line a problem."""
+def parse(kind: type[Parsed], values: Any, where: str, places: Mapping[str, str] | None = None) -> Parsed:
+    """The typed configuration at the key path `where`.
+
+    places: key -> its own key path, for values that were laid over each other.
+    Raises: ConfigError with one line per problem.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_describe(kind, problem, where) for problem in error.errors())) from None
+        raise ConfigError(
+            "\n".join(_describe(kind, problem, where, places or {}) for problem in error.errors())
+        ) from None
 
 
 def suggestion(key: str, known: Any) -> str:
@@ -43,18 +53,27 @@ def suggestion(key: str, known: Any) -> str:
     return f"; the keys here are {', '.join(str(k) for k in known)}" if known else ""
 
 
-def _describe(kind: type[Config], problem: ErrorDetails, where: str) -> str:
-    path = ".".join(part for part in (where, *(str(p) for p in problem["loc"])) if part)
+def shown(value: Any) -> str:
+    """A value of the file as an error line shows it: at most MAX_SHOWN characters, on one line."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def _describe(kind: type[Config], problem: ErrorDetails, where: str, places: Mapping[str, str]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    if location and location[0] in places:
+        where, location = places[location[0]], location[1:]
+    path = ".".join(part for part in (where, *location) if part)
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown key{suggestion(str(problem['loc'][-1]), _fields_at(kind, problem['loc'][:-1]))}"
     if problem["type"] == "missing":
         return f"{path}: missing from params.yaml"
-    value = problem["input"]
-    if isinstance(value, str) and _is_number(value):
-        number = float(value)
-        remedy = f"{int(number)}" if problem["type"].startswith("int") else f"{number:.1e} (with a decimal point)"
-        return f"{path}: {value!r} is text to YAML; write {remedy}"
-    return f"{path}: {problem['msg']}, got {value!r}"
+    value, message = problem["input"], problem["msg"].removeprefix("Value error, ")
+    if value is None and problem["type"] == "value_error":
+        return f"{path}: {message}"
+    if isinstance(value, str) and problem["type"] in ("int_type", "float_type") and _is_number(value):
+        return f"{path}: {shown(value)} is text, a number is expected; remove the quotes"
+    return f"{path}: {message}, got {shown(value)}"
 
 
 def _fields_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
@@ -71,7 +90,6 @@ def _fields_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True

@@ -10,12 +10,18 @@ from pydantic import Field, ValidationInfo, field_validator
 from dgm.config.parse import Config
 from dgm.types import CIFAR10
 
+MAX_IMAGES = 50_000  # of CIFAR-10, and so of a batch
+MAX_STEPS = 100_000_000
+MAX_DRAWS = 100_000
+MAX_THREADS = 4096
+MAX_SEED = 2**63 - 1
+
 
 class RunConfig(Config):
     """common.<profile>.run: what training and evaluation of every model share."""
 
-    seed: int = Field(ge=0)
-    threads: int = Field(gt=0)
+    seed: int = Field(ge=0, le=MAX_SEED)
+    threads: int = Field(gt=0, le=MAX_THREADS)
     device: Literal["cpu", "cuda"]
     num_training_images: Literal[45000, 50000]
 
@@ -30,9 +36,9 @@ class CommonEvaluationConfig(Config):
 class SamplingConfig(Config):
     """common.<profile>.sampling: the grid of samples and of completions."""
 
-    num_images: int = Field(gt=0)
+    num_images: int = Field(gt=0, le=MAX_DRAWS)
     temperature: float = Field(gt=0)
-    num_completions: int = Field(ge=0)
+    num_completions: int = Field(ge=0, le=10000)
 
 
 class CompressionConfig(Config):
@@ -63,10 +69,10 @@ class PPCALadderConfig(Config):
     """
 
     num_components: list[Annotated[int, Field(ge=1, lt=CIFAR10.num_subpixels)]] = Field(min_length=1)
-    num_fit_images: int | None = Field(ge=1)
+    num_fit_images: int | None = Field(ge=1, le=MAX_IMAGES)
     num_test_images: int = Field(gt=1, le=10000)
     em_components: list[int]
-    num_em_iterations: int = Field(gt=0)
+    num_em_iterations: int = Field(gt=0, le=MAX_STEPS)
     em_tolerance_bits: float = Field(gt=0)
 
     @field_validator("em_components")
@@ -89,16 +95,25 @@ class CommonConfig(Config):
     codecs: CodecsConfig
 
 
-class EvaluationConfig(Config):
-    """models.<model>.<profile>.evaluation.
+class ExactEvaluation(Config):
+    """models.<model>.<profile>.evaluation of a model whose likelihood is exact: one pass over the images."""
 
-    num_draws: dequantization noises or latent draws an image, averaged in nats; 1 for exact models.
-    num_importance_samples: K of the importance-weighted bound; 0 where the model has none.
+    batch_size: int = Field(gt=0, le=MAX_IMAGES)
+
+
+class DrawnEvaluation(ExactEvaluation):
+    """The same of a density or a bound. num_draws: dequantization noises or latent draws, averaged in nats."""
+
+    num_draws: int = Field(gt=0, le=MAX_DRAWS)
+
+
+class EvaluationConfig(DrawnEvaluation):
+    """The same of a latent-variable model, and what evaluation reads for any model.
+
+    num_importance_samples: K of the importance-weighted bound; 0 for the bound alone.
     """
 
-    batch_size: int = Field(gt=0)
-    num_draws: int = Field(gt=0)
-    num_importance_samples: int = Field(ge=0)
+    num_importance_samples: int = Field(ge=0, le=MAX_DRAWS)
 
 
 class DataConfig(Config):
@@ -108,9 +123,9 @@ class DataConfig(Config):
 
 
 class FitConfig(Config):
-    """Training of a model that is fitted: 0 iterations for closed forms, else the number of EM iterations."""
+    """models.<model>.<profile>.training of a model that is fitted by EM. A closed form has no key, and 0 iterations."""
 
-    num_iterations: int = Field(ge=0)
+    num_iterations: int = Field(ge=0, le=MAX_STEPS)
 
 
 class TrainingConfig(Config):
@@ -118,17 +133,18 @@ class TrainingConfig(Config):
 
     The learning rate rises linearly over `warmup_fraction` of the progress, stays, and falls to zero over the last
     `decay_fraction` (Haegele et al. 2024, arXiv 2405.18392). `max_seconds` counts training time over all sessions.
+    `muon_learning_rate`: of the matrices that Muon moves; with another optimizer there is none.
     `validation_batch_size`: validation noise is drawn batch by batch, so this is a number of the curve.
     """
 
     optimizer: Literal["adamw", "muon"]
     learning_rate: float = Field(gt=0)
-    muon_learning_rate: float = Field(gt=0)
+    muon_learning_rate: float | None = Field(default=None, gt=0, validate_default=True)
     beta1: float = Field(ge=0, lt=1)
     beta2: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
-    batch_size: int = Field(gt=0)
-    max_steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0, le=MAX_IMAGES)
+    max_steps: int = Field(gt=0, le=MAX_STEPS)
     max_seconds: float | None = Field(gt=0)
     warmup_fraction: float = Field(ge=0, lt=1)
     decay_fraction: float = Field(ge=0, le=1)
@@ -138,6 +154,16 @@ class TrainingConfig(Config):
     precision: Literal["float32", "bfloat16"]
     compile: bool
     channels_last: bool
-    validate_every: int = Field(gt=0)
+    validate_every: int = Field(gt=0, le=MAX_STEPS)
     num_validation_images: int = Field(gt=0, le=5000)
-    validation_batch_size: int = Field(gt=0)
+    validation_batch_size: int = Field(gt=0, le=5000)
+
+    @field_validator("muon_learning_rate")
+    @classmethod
+    def _belongs_to_muon(cls, rate: float | None, info: ValidationInfo) -> float | None:
+        optimizer = info.data.get("optimizer")  # absent if it was refused itself
+        if optimizer == "muon" and rate is None:
+            raise ValueError("missing from params.yaml; optimizer muon needs it")
+        if optimizer == "adamw" and rate is not None:
+            raise ValueError("acts only with optimizer muon; remove it, or set optimizer to muon")
+        return rate

@@ -103,7 +103,7 @@ def make_optimizers(model: nn.Module, config: TrainingConfig) -> list[Optimizer]
                 foreach=not is_fused,
             )
         )
-    if hidden:
+    if hidden and config.muon_learning_rate is not None:  # it is not: TrainingConfig has checked it
         optimizers.append(Muon(hidden, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:

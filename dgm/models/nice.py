@@ -24,7 +24,6 @@ from dgm.model_api.contracts import TrainedDensityModel
 from dgm.nets.flow_layers import AdditiveCoupling, invert
 from dgm.types import Images, ImageSpec
 
-NUM_SCALE_IMAGES = 2000
 NUM_FIXED_POINT_STEPS = 30
 
 
@@ -32,7 +31,7 @@ class NICEConfig(Config):
     """num_couplings alternate between even and odd coordinates; each is a ReLU network of num_hidden_layers layers.
 
     num_whitening_images is how many training images the whitening is computed from, null for all;
-    has_mirrored_whitening adds their mirror images.
+    has_mirrored_whitening adds their mirror images. num_scale_images is how many the scales are fitted to at the start.
     """
 
     num_couplings: int = Field(ge=2)
@@ -41,6 +40,7 @@ class NICEConfig(Config):
     dropout: float = Field(ge=0, lt=1)
     num_whitening_images: int | None = Field(ge=1)
     has_mirrored_whitening: bool
+    num_scale_images: int = Field(ge=1)
 
 
 class NICE(TrainedDensityModel[NICEConfig]):
@@ -82,7 +82,7 @@ class NICE(TrainedDensityModel[NICEConfig]):
         self.mean.copy_(mean)
         self.whitening.copy_(whitening)
         self.whitening_log_det.copy_(log_det)
-        whitened = self._whiten(dequantize(images[:NUM_SCALE_IMAGES], generator).to(self.whitening.dtype))
+        whitened = self._whiten(dequantize(images[: config.num_scale_images], generator).to(self.whitening.dtype))
         self.log_scale.copy_(logistic_log_scales(whitened))
 
     def _whiten(self, x: Tensor) -> Tensor:

@@ -34,17 +34,19 @@ from dgm.nets.flow_layers import (
 )
 from dgm.types import Images, ImageSpec
 
-NUM_START_IMAGES = 256
-
 
 class RealNVPConfig(Config):
-    """num_scales 2 is one change of scale; num_features doubles with it; margin is the logit's alpha."""
+    """num_scales 2 is one change of scale; num_features doubles with it; margin is the logit's alpha.
+
+    num_start_images is how many random training images the data-dependent start is computed from.
+    """
 
     num_features: int = Field(ge=1)
     num_blocks: int = Field(ge=1)
     num_scales: int = Field(ge=1)
     norm: Literal["batch_norm", "act_norm"]
     margin: float = Field(gt=0, lt=0.5)
+    num_start_images: int = Field(ge=2)
 
 
 class RealNVP(TrainedDensityModel[RealNVPConfig]):
@@ -88,8 +90,8 @@ class RealNVP(TrainedDensityModel[RealNVPConfig]):
 
     @torch.no_grad()
     def prepare(self, images: Images, generator: torch.Generator) -> None:
-        picked = torch.randperm(len(images), generator=generator, device=generator.device)[:NUM_START_IMAGES]
-        x = dequantize(images[picked], generator).to(self._dtype)
+        order = torch.randperm(len(images), generator=generator, device=generator.device)
+        x = dequantize(images[order[: self.config.num_start_images]], generator).to(self._dtype)
         x, log_det = self.logit(x, x.new_zeros(len(x), dtype=torch.float64))
         for number, scale in enumerate(self.scales):
             for layer in scale:  # type: ignore[attr-defined]

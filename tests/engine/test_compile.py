@@ -11,17 +11,16 @@ import torch
 import torch._dynamo
 from torch import Tensor
 
-from dgm.config.params import load_params
+from dgm.config.params import PROFILES, load_params
 from dgm.config.sections import TrainingConfig
 from dgm.engine.loop import Trainer
 from dgm.runs.checkpoint import Scratch
 from dgm.seeds import generator_for, seed_global
-from tests.tiny import SMALL, UntrackedRun, random_images, tiny_model, tiny_training
+from tests.tiny import SMALL, TRAINED, UntrackedRun, random_images, tiny_model, tiny_training
 
+PARAMS = load_params()
 COMPILED = [
-    name
-    for name, profiles in load_params().models.items()
-    if any(block["training"].get("compile") for block in profiles.values())
+    name for name in TRAINED if any(PARAMS.model_section(name, profile, "training")["compile"] for profile in PROFILES)
 ]
 
 

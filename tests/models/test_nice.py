@@ -27,6 +27,7 @@ def config_with(**changes: Any) -> NICEConfig:
         "dropout": 0.1,
         "num_whitening_images": None,
         "has_mirrored_whitening": False,
+        "num_scale_images": 2000,
     }
     return NICEConfig.model_validate(published | changes)
 

@@ -22,7 +22,7 @@ SPEC = ImageSpec(3, 4, 4, levels=4)
 @pytest.mark.parametrize("norm", ["batch_norm", "act_norm"])
 def test_density_is_that_of_the_jacobian_of_the_whole_flow(norm: str) -> None:
     torch.manual_seed(0)
-    config = RealNVPConfig(num_features=3, num_blocks=1, num_scales=2, norm=norm, margin=0.05)  # type: ignore[arg-type]
+    config = RealNVPConfig(num_features=3, num_blocks=1, num_scales=2, norm=norm, margin=0.05, num_start_images=256)  # type: ignore[arg-type]
     model = RealNVP(SPEC, config).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -70,7 +70,7 @@ def test_sampling_inverts_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("norm", ["batch_norm", "act_norm"])
 def test_training_starts_with_every_norm_centred_and_scaled(norm: str) -> None:
     torch.manual_seed(0)
-    config = RealNVPConfig(num_features=3, num_blocks=1, num_scales=2, norm=norm, margin=0.05)  # type: ignore[arg-type]
+    config = RealNVPConfig(num_features=3, num_blocks=1, num_scales=2, norm=norm, margin=0.05, num_start_images=256)  # type: ignore[arg-type]
     model, images = RealNVP(SPEC, config).double().eval(), random_images(SPEC, 300)
     model.prepare(images, generator_for(0))
     outputs = []
@@ -110,7 +110,9 @@ def test_a_layer_that_cannot_be_inverted_is_named() -> None:
 def test_the_density_integrates_to_one() -> None:
     spec = ImageSpec(1, 1, 2, levels=4)
     torch.manual_seed(0)
-    config = RealNVPConfig(num_features=3, num_blocks=1, num_scales=1, norm="act_norm", margin=0.05)
+    config = RealNVPConfig(
+        num_features=3, num_blocks=1, num_scales=1, norm="act_norm", margin=0.05, num_start_images=256
+    )
     model = RealNVP(spec, config).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -126,12 +128,16 @@ def test_the_density_integrates_to_one() -> None:
 
 
 def test_image_sizes_that_do_not_divide_are_refused() -> None:
-    config = RealNVPConfig(num_features=2, num_blocks=1, num_scales=3, norm="act_norm", margin=0.05)
+    config = RealNVPConfig(
+        num_features=2, num_blocks=1, num_scales=3, norm="act_norm", margin=0.05, num_start_images=256
+    )
     with pytest.raises(ValueError, match="divisible by 4, got 6 x 8"):
         RealNVP(ImageSpec(3, 6, 8, levels=4), config)
 
 
 def test_the_published_size() -> None:
-    config = RealNVPConfig(num_features=64, num_blocks=8, num_scales=2, norm="batch_norm", margin=0.05)
+    config = RealNVPConfig(
+        num_features=64, num_blocks=8, num_scales=2, norm="batch_norm", margin=0.05, num_start_images=256
+    )
     with torch.device("meta"):
         assert RealNVP(CIFAR10, config).num_parameters() == pytest.approx(19.609e6, rel=0.01)

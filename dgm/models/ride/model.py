@@ -22,12 +22,15 @@ from dgm.models.ride.conditional_whitening import ConditionalWhitening
 from dgm.nets.lstm_scan import diagonal_pattern, scan
 from dgm.types import Images, ImageSpec
 
-WHITENING_IMAGES = 2000
-WHITENING_BATCH = 100
+WHITENING_BATCH = 100  # images whose covariances are summed at once
 
 
 class RIDEConfig(Config):
-    """neighbourhood_rows and _reach: rows above, and columns to either side, of the pixels that the LSTM reads."""
+    """neighbourhood_rows and _reach: rows above, and columns to either side, of the pixels that the LSTM reads.
+
+    num_whitening_images: random training images that the whitening is fitted to; the scales of the mixture start from
+    the first num_start_images of them.
+    """
 
     neighbourhood_rows: int = Field(ge=0)
     neighbourhood_reach: int = Field(gt=0)
@@ -36,6 +39,8 @@ class RIDEConfig(Config):
     num_components: int = Field(gt=0)
     num_scales: int = Field(gt=0)
     num_gate_features: int = Field(gt=0)
+    num_whitening_images: int = Field(ge=2)
+    num_start_images: int = Field(ge=2)
 
 
 class SpatialLSTM(nn.Module):
@@ -89,10 +94,10 @@ class RIDE(TrainedDensityModel[RIDEConfig]):
     @torch.no_grad()
     def prepare(self, images: Images, generator: torch.Generator) -> None:
         """Fits the whitening, then the scales of what it leaves: step 0 is the linear predictor."""
-        chosen = torch.randperm(len(images), generator=generator, device=images.device)[:WHITENING_IMAGES]
-        x = dequantize(images[chosen], generator).to(self.whitening.factor.dtype)
+        chosen = torch.randperm(len(images), generator=generator, device=images.device)
+        x = dequantize(images[chosen[: self.config.num_whitening_images]], generator).to(self.whitening.factor.dtype)
         self.whitening.fit(x.split(WHITENING_BATCH))
-        _, z, _ = self.whitening(x[:WHITENING_BATCH])
+        _, z, _ = self.whitening(x[: self.config.num_start_images])
         self.mixture.start_from(z.flatten(0, 1))
 
     def log_density(self, x: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ TINY = RIDEConfig(
     num_components=2,
     num_scales=2,
     num_gate_features=3,
+    num_whitening_images=2000,
+    num_start_images=100,
 )
 SPEC = ImageSpec(channels=3, height=5, width=4, levels=16)
 
