@@ -7,19 +7,40 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from dgm.errors import StageError
 from dgm.runs.atomic import write_text
 
-CURVE_COLUMNS = (
-    "step",
-    "images_seen",
-    "learning_rate",
-    "train_bits_per_subpixel",
-    "validation_bits_per_subpixel",
-)
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+REMEDY = "delete it and run `dvc repro`"
+
+
+@checked_dataclass(frozen=True, config=CHECKED)
+class CurvePoint:
+    """One line of curves/<model>.csv: what was measured after `step` steps. None where it was not measured.
+
+    Training bits are the mean since the point before, validation bits those of the averaged weights. A fitted model
+    counts iterations as steps and has no learning rate.
+    Raises: ValueError (pydantic's) naming a field that is negative, non-finite or of another type.
+    """
+
+    step: NonNegativeInt
+    images_seen: NonNegativeInt
+    learning_rate: NonNegativeFloat | None
+    train_bits_per_subpixel: float | None
+    validation_bits_per_subpixel: float | None
+
+
+CURVE_COLUMNS = tuple(field.name for field in fields(CurvePoint))
 
 
 @dataclass(frozen=True)
@@ -140,3 +161,65 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
         return kind(**json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, TypeError) as error:
         raise StageError(f"{path}: not a {kind.__name__} record ({error}); delete it and run `dvc repro`") from None
+
+
+Row = TypeVar("Row", bound="DataclassInstance")
+
+
+def csv_text(kind: type[Row], rows: Sequence[Row]) -> str:
+    """One line per row under the names of the fields; None is an empty field; numbers read back bit-identical."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(kind))
+    writer.writerows(astuple(row) for row in rows)
+    return text.getvalue()
+
+
+def read_csv(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a file that csv_text wrote. Raises: StageError naming file, line and column of what is wrong."""
+    columns = [field.name for field in fields(kind)]
+    try:
+        text = path.read_bytes().decode("utf-8")
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except FileNotFoundError:
+        raise StageError(f"{path}: absent; run `dvc repro`") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StageError(f"{path}: not a CSV table ({error}); {REMEDY}") from None
+    if not lines or lines[0] != columns:
+        found = f"begins with {','.join(lines[0])[:80]!r}" if lines else "is empty"
+        raise StageError(f"{path}: {found}, expected the columns {','.join(columns)}; {REMEDY}")
+    if not text.endswith("\n"):
+        raise StageError(f"{path}: line {len(lines)} is cut off; {REMEDY}")
+    return [_row(path, number, kind, columns, line) for number, line in enumerate(lines[1:], start=2)]
+
+
+def _row(path: Path, number: int, kind: type[Row], columns: Sequence[str], line: Sequence[str]) -> Row:
+    if len(line) != len(columns):
+        raise StageError(f"{path}: line {number} has {len(line)} fields, expected {len(columns)}; {REMEDY}")
+    values = {column: value or None for column, value in zip(columns, line, strict=True)}
+    try:
+        return TypeAdapter(kind).validate_python(values, strict=False)
+    except ValidationError as error:
+        raise StageError(f"{path}: line {number}: {first_fault(error)}; {REMEDY}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault that pydantic found: the field, what is wrong, and the value if it is short."""
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    value = repr(fault["input"])
+    return f"{where}: {fault['msg']}" + (f" (got {value})" if len(value) <= 40 else "")
+
+
+def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:
+    """Writes the curve, whole or not at all. A model that is fitted in a single step has no points."""
+    write_text(path, csv_text(CurvePoint, points))
+
+
+def read_curve(path: Path) -> list[CurvePoint]:
+    """The points of a curve, in the order of their steps. Raises: StageError naming the file and what is wrong."""
+    points = read_csv(path, CurvePoint)
+    for number, (before, after) in enumerate(pairwise(points), start=3):
+        if after.step <= before.step or after.images_seen < before.images_seen:
+            raise StageError(f"{path}: line {number}: step or images_seen does not increase; {REMEDY}")
+    return points
