@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import os
@@ -11,7 +10,7 @@ import sys
 from collections import OrderedDict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,28 +18,38 @@ from torch import Tensor
 from dgm.errors import StageError
 from dgm.runs.atomic import atomic_file
 from dgm.runs.files import project_root
+from dgm.runs.locks import FileLock, LockHeldError
+from dgm.runs.scratch_files import (
+    LOCK_WAIT_SECONDS,
+    MAGIC,
+    STEP_BYTES,
+    checkpoint_header,
+    encode_step,
+    files_of,
+    unfinished_files,
+)
 
-MAGIC = b"dgm checkpoint 1\n"
 DIGEST_BYTES = hashlib.sha256().digest_size
 PLAIN_TYPES = (int, float, bool, str, type(None))
 
 
 class Scratch:
-    """The scratch folder of one (profile, model), for one process at a time.
+    """The scratch files of one key of (profile, model), for one process at a time.
 
-    Entering takes the folder's lock and deletes what other keys left there: a key stands for code, data and
-    parameters, so a checkpoint of another key can never be resumed. `<key>.pt` is the newest checkpoint and
-    `<key>.previous.pt` the one before.
+    A key stands for code, data and parameters, so any number of settings of one model live side by side: nothing here
+    touches the files of another key. `<key>.pt` is the newest checkpoint, `<key>.previous.pt` the one before,
+    `<key>.lock` says that a process works on the key. Entering removes what a killed write of this key left; leaving
+    removes the lock's file unless a checkpoint remains.
     """
 
     def __init__(self, profile: str, model: str, key: str, root: Path | None = None) -> None:
         self.profile, self.model = profile, model
         self.folder = (root or project_root() / ".scratch") / profile / model
+        self._key = key
         self._newest = self.folder / f"{key}.pt"
         self._previous = self.folder / f"{key}.previous.pt"
         self._incoming = self.folder / f"{key}.incoming.pt"
-        self._lock_file = self.folder / "lock"
-        self._lock: BinaryIO | None = None
+        self._lock = FileLock(self.folder / f"{key}.lock")
 
     @property
     def path(self) -> Path | None:
@@ -48,33 +57,27 @@ class Scratch:
         return next((path for path in (self._newest, self._previous) if path.exists()), None)
 
     def __enter__(self) -> Scratch:
-        """Raises: StageError if another process holds the folder or it cannot be written."""
+        """Raises: StageError if another process holds the key or the folder cannot be written."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = self._lock_file.open("a+b")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = self._lock_file.read_text().strip() or "unknown"
-            self._unlock()
+            self._lock.acquire(LOCK_WAIT_SECONDS)
+            for leftover in unfinished_files(self.folder, self._key):
+                leftover.unlink()
+        except LockHeldError as error:
             raise StageError(
-                f"another process is already training {self.model} ({self.profile}): process {holder} holds "
-                f"{self._lock_file}; wait for it or stop it, then run `dvc repro` again"
+                f"another process is already training {self.model} ({self.profile}) with the same settings: process "
+                f"{error.holder} holds {error.path}; wait for it or stop it, then run `dvc repro` again"
             ) from None
         except OSError as error:
-            self._unlock()
-            raise StageError(f"{self._lock_file}: cannot be locked ({error.strerror})") from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()).encode())
-        self._lock.flush()
-        for leftover in self.folder.iterdir():
-            if leftover not in (self._newest, self._previous, self._lock_file) and leftover.is_file():
-                leftover.unlink()
+            self._lock.release(remove=False)
+            raise StageError(
+                f"{self._lock.path}: cannot be locked ({error.strerror}); make {self.folder} writable"
+            ) from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._unlock()
+        self._lock.release(remove=self.path is None)
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes a checkpoint beside the last one, which becomes the fall-back.
@@ -86,9 +89,10 @@ class Scratch:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         payload = buffer.getbuffer()
+        step: int | None = state.get("step", state.get("iteration"))
         try:
             with atomic_file(self._incoming) as file:
-                file.write(MAGIC + hashlib.sha256(payload).digest())
+                file.write(checkpoint_header(step, digest_of(encode_step(step), payload)))
                 file.write(payload)
             if self._newest.exists():
                 os.replace(self._newest, self._previous)
@@ -121,18 +125,16 @@ class Scratch:
                 os.replace(self._previous, self._newest)
             return state
         if problems:
-            raise StageError(f"{'; '.join(problems)}; delete {self.folder} to start again")
+            raise StageError(
+                f"{'; '.join(problems)}; `python -m stages.checkpoints --clear {self._key}` deletes them: training "
+                "then starts again"
+            )
         return None
 
     def clear(self) -> None:
         """Deletes the checkpoints: the stage's outputs have been written."""
-        for path in (self._newest, self._previous, self._incoming):
+        for path in files_of(self.folder, self._key):
             path.unlink(missing_ok=True)
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -141,13 +143,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     start = len(MAGIC) + DIGEST_BYTES
     if bytes(content[: len(MAGIC)]) != MAGIC:
         raise ValueError("no checkpoint header")
-    payload = content[start:]
-    if hashlib.sha256(payload).digest() != bytes(content[len(MAGIC) : start]):
+    payload = content[start + STEP_BYTES :]
+    if digest_of(content[start : start + STEP_BYTES], payload) != bytes(content[len(MAGIC) : start]):
         raise ValueError("checksum does not match: truncated or altered")
     try:
         return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f"not plain tensors and numbers: {type(error).__name__}") from None
+
+
+def digest_of(step: bytes | memoryview, payload: memoryview) -> bytes:
+    """SHA-256 of a checkpoint's step and content, 32 bytes."""
+    digest = hashlib.sha256(step)
+    digest.update(payload)
+    return digest.digest()
 
 
 def check_plain(value: Any, where: str) -> None:

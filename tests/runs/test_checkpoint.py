@@ -15,7 +15,8 @@ import torch
 
 from dgm.errors import StageError
 from dgm.runs import checkpoint as scratch_module
-from dgm.runs.checkpoint import MAGIC, Scratch
+from dgm.runs.checkpoint import Scratch
+from dgm.runs.scratch_files import MAGIC, checkpoint_header, encode_step
 from tests.tracking import processes
 
 
@@ -84,7 +85,7 @@ def test_kill_during_save_leaves_a_good_checkpoint(
         assert loaded is not None
         assert loaded["step"] == 1
         assert torch.equal(loaded["weights"], state_at(1)["weights"])
-        assert {file.name for file in scratch.folder.iterdir()} == {"lock", "k1.pt"}
+        assert {file.name for file in scratch.folder.iterdir()} == {"k1.lock", "k1.pt"}
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "emptied"])
@@ -117,7 +118,7 @@ def test_all_damaged_is_an_error_that_names_file_and_remedy(tmp_path: Path) -> N
         scratch.save(state_at(2))
         for file in scratch.folder.glob("*.pt"):
             file.write_bytes(file.read_bytes()[:50])
-        with pytest.raises(StageError, match=r"k1\.pt.*k1\.previous\.pt.*delete .* to start again"):
+        with pytest.raises(StageError, match=r"k1\.pt.*k1\.previous\.pt.*stages\.checkpoints --clear k1`"):
             scratch.load()
 
 
@@ -133,41 +134,67 @@ def test_pickled_code_is_refused_and_not_executed(tmp_path: Path) -> None:
     for payload in (buffer.getvalue(), pickle.dumps(Malicious(), protocol=2)):
         with opened(tmp_path / "scratch") as scratch:
             file = scratch.folder / "k1.pt"
-            file.write_bytes(MAGIC + hashlib.sha256(payload).digest() + payload)
-            with pytest.raises(StageError, match=str(file)):
+            file.write_bytes(checkpoint_header(1, hashlib.sha256(encode_step(1) + payload).digest()) + payload)
+            with pytest.raises(StageError, match=f"{file}: damaged checkpoint .not plain tensors"):
                 scratch.load()
     assert not marker.exists()
 
 
-def test_second_process_is_refused(tmp_path: Path) -> None:
+def test_the_same_key_twice_at_once_is_refused_and_other_keys_are_not(tmp_path: Path) -> None:
     def enter() -> None:
-        with pytest.raises(StageError, match=f"another process is already training vae.*process {os.getppid()}"):
+        with pytest.raises(StageError, match=f"already training vae .*same settings: process {os.getppid()} holds"):
             opened(tmp_path).__enter__()
-        with Scratch("cpu", "nice", "k1", tmp_path):
-            pass
+        for profile, model, key in (("cpu", "vae", "k2"), ("cpu", "nice", "k1"), ("gpu", "vae", "k1")):
+            with Scratch(profile, model, key, tmp_path) as other:
+                other.save(state_at(7))
 
-    with opened(tmp_path):
+    with opened(tmp_path) as scratch:
+        scratch.save(state_at(1))
         assert processes.exit_code(processes.start(enter)) == 0
+        assert {file.name for file in scratch.folder.iterdir()} == {"k1.lock", "k1.pt", "k2.pt"} | {"k2.lock"}
     with opened(tmp_path):
         pass
 
 
-def test_other_keys_and_unfinished_files_are_deleted_on_entering(tmp_path: Path) -> None:
+def test_entering_deletes_unfinished_files_of_its_own_key_and_nothing_else(tmp_path: Path) -> None:
     with opened(tmp_path, "old") as scratch:
         scratch.save(state_at(1))
         scratch.save(state_at(2))
-        (scratch.folder / ".new.incoming.pt.x1y2").write_bytes(b"half")
-    with opened(tmp_path, "new") as scratch:
-        assert [file.name for file in scratch.folder.iterdir()] == ["lock"]
-        assert scratch.load() is None
+    own = [".new.incoming.pt.x1y2", "new.incoming.pt"]
+    others = {".old.incoming.pt.x1y2", "old.incoming.pt", "newer.incoming.pt", ".newer.incoming.pt.x1y2"}
+    for name in (*own, *others):
+        (scratch.folder / name).write_bytes(b"half")
+    with opened(tmp_path, "new") as entered:
+        names = {file.name for file in entered.folder.iterdir()}
+        assert names == others | {"old.pt", "old.previous.pt", "old.lock", "new.lock"}
+        assert entered.load() is None
 
 
-def test_clear_deletes_every_checkpoint(tmp_path: Path) -> None:
+def test_a_finished_key_leaves_nothing_and_keeps_the_others(tmp_path: Path) -> None:
+    with opened(tmp_path, "other") as other:
+        other.save(state_at(5))
     with opened(tmp_path) as scratch:
         scratch.save(state_at(1))
         scratch.save(state_at(2))
         scratch.clear()
-        assert [file.name for file in scratch.folder.iterdir()] == ["lock"]
+        assert scratch.load() is None
+    assert {file.name for file in scratch.folder.iterdir()} == {"other.pt", "other.lock"}
+    with opened(tmp_path, "other") as other:
+        loaded = other.load()
+        assert loaded is not None and loaded["step"] == 5
+        other.clear()
+    assert not other.folder.exists()
+
+
+def test_an_altered_step_is_damage(tmp_path: Path) -> None:
+    with opened(tmp_path) as scratch:
+        scratch.save(state_at(1))
+        file = scratch.folder / "k1.pt"
+        content = bytearray(file.read_bytes())
+        content[len(MAGIC) + 32] ^= 2
+        file.write_bytes(content)
+        with pytest.raises(StageError, match="checksum does not match"):
+            scratch.load()
 
 
 def test_full_disk_is_one_clear_error_and_keeps_the_old_checkpoint(tmp_path: Path) -> None:
@@ -183,7 +210,7 @@ def test_full_disk_is_one_clear_error_and_keeps_the_old_checkpoint(tmp_path: Pat
         loaded = scratch.load()
         assert loaded is not None
         assert loaded["step"] == 1
-        assert {file.name for file in scratch.folder.iterdir()} == {"lock", "k1.pt"}
+        assert {file.name for file in scratch.folder.iterdir()} == {"k1.lock", "k1.pt"}
 
 
 def test_state_that_could_not_be_loaded_is_refused_by_name(tmp_path: Path) -> None:
