@@ -32,7 +32,8 @@ $(VENV)/.ok: requirements.lock
 	python3 -m venv $(VENV)
 	pip install -q uv torch==2.13.0
 	uv pip install -q --no-deps -r requirements.lock
+	uv pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
 lock: $(VENV)/.ok
-	uv pip compile -q --universal --python-version 3.11 --no-emit-package torch requirements.in -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --no-emit-package torch --all-extras pyproject.toml -o requirements.lock

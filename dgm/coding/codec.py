@@ -10,8 +10,10 @@ impossible costs 24 bits where its claim is more, so a file may also end slightl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import constriction
 import numpy as np
@@ -34,6 +36,7 @@ OTHER_PROBABILITIES = (
     "the decoded pixels are not those that were compressed: the model is not causal, or this machine computes its "
     "probabilities differently from the one that compressed; decompress there"
 )
+MAX_IMAGES_AT_ONCE = 1000  # coded side by side; more come in further passes, so that memory does not grow with them
 
 
 def identity_of(model: AutoregressiveModel, name: str, code: str) -> int:
@@ -63,15 +66,19 @@ def sums_in_one_order() -> Iterator[None]:
 @sums_in_one_order()
 @torch.no_grad()
 def compress(model: AutoregressiveModel, images: Images, identity: int, track: Track = iter) -> Compressed:
-    """The images as one range-coded stream, sub-pixel after sub-pixel in the model's order. Lossless."""
+    """The images as one range-coded stream, sub-pixel after sub-pixel in the model's order. Lossless.
+
+    track: wraps the sub-pixels of each pass over at most MAX_IMAGES_AT_ONCE images.
+    """
     model.check_images(images)
     model.eval()
-    flat = images.flatten(1).long().to(model.device)
-    conditionals, encoder, family = model.conditionals(len(images)), RangeEncoder(), Categorical(perfect=False)
-    for index in track(model.order().tolist()):
-        symbols = flat[:, index]
-        encoder.encode(symbols.cpu().numpy().astype(np.int32), family, _probabilities(conditionals.log_pmf()))
-        conditionals.push(symbols)
+    encoder, family = RangeEncoder(), Categorical(perfect=False)
+    for batch in images.split(MAX_IMAGES_AT_ONCE):
+        flat, conditionals = batch.flatten(1).long().to(model.device), model.conditionals(len(batch))
+        for index in track(model.order().tolist()):
+            symbols = flat[:, index]
+            encoder.encode(symbols.cpu().numpy().astype(np.int32), family, _probabilities(conditionals.log_pmf()))
+            conditionals.push(symbols)
     return Compressed(len(images), identity, _pixels_checksum(images), encoder.get_compressed())
 
 
@@ -83,9 +90,22 @@ def decompress(model: AutoregressiveModel, compressed: Compressed, track: Track 
     Raises: StageError if they are not the images that were compressed; wrong pixels are never returned.
     """
     model.eval()
-    flat = torch.zeros(compressed.num_images, model.spec.num_subpixels, dtype=torch.uint8)
-    conditionals = model.conditionals(compressed.num_images)
-    decoder, family = RangeDecoder(compressed.words), Categorical(perfect=False)
+    num_images, spec = compressed.num_images, model.spec
+    if 32 * (len(compressed.words) + 1) < num_images * spec.num_subpixels * _least_bits(spec.levels):
+        raise StageError(f"{len(compressed.words)} words are too few for {num_images} images")
+    decoder, parts = RangeDecoder(compressed.words), list[Images]()
+    for first in range(0, num_images, MAX_IMAGES_AT_ONCE):
+        parts.append(_decode(model, decoder, min(MAX_IMAGES_AT_ONCE, num_images - first), track))
+    images = torch.cat(parts)
+    if _pixels_checksum(images) != compressed.pixels_checksum:
+        raise StageError(OTHER_PROBABILITIES)
+    return images
+
+
+def _decode(model: AutoregressiveModel, decoder: Any, num_images: int, track: Track) -> Images:
+    """The next images of the stream."""
+    flat = torch.zeros(num_images, model.spec.num_subpixels, dtype=torch.uint8)
+    conditionals, family = model.conditionals(num_images), Categorical(perfect=False)
     for index in track(model.order().tolist()):
         probabilities = _probabilities(conditionals.log_pmf())
         try:
@@ -95,10 +115,12 @@ def decompress(model: AutoregressiveModel, compressed: Compressed, track: Track 
         symbols = torch.from_numpy(decoded.astype(np.int64))
         flat[:, index] = symbols.to(torch.uint8)
         conditionals.push(symbols.to(model.device))
-    images = flat.view(-1, *model.spec.shape)
-    if _pixels_checksum(images) != compressed.pixels_checksum:
-        raise StageError(OTHER_PROBABILITIES)
-    return images
+    return flat.view(-1, *model.spec.shape)
+
+
+def _least_bits(levels: int) -> float:
+    """A lower bound on what one sub-pixel costs: every other level keeps a probability of at least 2^-24."""
+    return (levels - 1) * 2.0**-24 / math.log(2)
 
 
 def _probabilities(log_pmf: Tensor) -> np.ndarray:

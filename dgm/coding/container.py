@@ -49,8 +49,17 @@ def write_compressed(path: Path, content: Compressed) -> None:
         file.write(HEADER.pack(MAGIC, VERSION, *fields, whole) + payload)
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether `path` is a file that begins as a compressed image file does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
 def read_compressed(path: Path, identity: int, model: str) -> Compressed:
-    """Raises: StageError naming the file if it is no such file, another version, damaged, or of another model."""
+    """The checked content. Raises: StageError naming the file if it is damaged or of another version or model."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -63,6 +72,8 @@ def read_compressed(path: Path, identity: int, model: str) -> Compressed:
     payload = data[HEADER.size :]
     if whole != checksum(HEADER.pack(MAGIC, version, num_images, found_identity, pixels, 0), payload):
         raise StageError(f"{path}: truncated or altered (its checksum does not fit); compress the images again")
+    if num_images == 0 or len(payload) % 4:
+        raise StageError(f"{path}: damaged (no images, or a part of a word at its end); compress the images again")
     if found_identity != identity:
         raise StageError(f"{path}: written with another model, other weights or other code than this {model}")
     return Compressed(num_images, found_identity, pixels, np.frombuffer(payload, dtype="<u4").astype(np.uint32))

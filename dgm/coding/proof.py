@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +31,20 @@ def prove(
 ) -> Compression:
     """What the coder really wrote for `images`, whose evaluation claims `claimed_nats` (N,) natural-log probabilities.
 
-    Raises: StageError if an image is not decoded exactly, or if the file and the claim are over 0.5% apart.
+    Raises: StageError if an image is not decoded exactly, if the file and the claim are over 0.5% apart, or if the
+    claim is not a number for each image.
     """
+    if claimed_nats.shape != (len(images),):
+        raise StageError(
+            f"{path}: claims {claimed_nats.shape} do not fit {len(images)} images; evaluate the model again"
+        )
     write_compressed(path, compress(model, images, identity, track))
     content = read_compressed(path, identity, name)
     if not torch.equal(decompress(model, content, track), images):
         raise StageError(f"{path}: the decoded images differ from the test images")
     claimed = -float(nats_to_bits_per_subpixel(claimed_nats.mean(), model.spec))
     measured = content.num_bits / (len(images) * model.spec.num_subpixels)
-    if abs(measured / claimed - 1) > LARGEST_DIFFERENCE:
+    if not (math.isfinite(claimed) and abs(measured - claimed) <= LARGEST_DIFFERENCE * claimed):
         raise StageError(
             f"{path}: {measured:.4f} bits per sub-pixel, but the model claims {claimed:.4f} for these images: over "
             f"{LARGEST_DIFFERENCE:.1%} apart, so one of the two is wrong"

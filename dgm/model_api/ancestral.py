@@ -50,9 +50,14 @@ def sample_ancestrally(
 def invert_distribution(log_pmf: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Tensor:
     """The level whose slice of the cumulative distribution holds each uniform. Shapes: (N, K), (N,) -> (N,) int64.
 
-    A temperature below 1 sharpens each conditional: p^(1/T), renormalised.
+    A temperature below 1 sharpens each conditional: p^(1/T), renormalised. Temperature 0 takes its most probable level.
     """
-    cumulative = torch.softmax(log_pmf.double() / temperature, dim=-1).cumsum(dim=-1)
+    if temperature == 0:
+        return log_pmf.argmax(dim=-1)
+    scaled = log_pmf.double()
+    if temperature != 1:  # the largest becomes 0, so that no temperature overflows
+        scaled = (scaled - scaled.amax(dim=-1, keepdim=True)) / temperature
+    cumulative = torch.softmax(scaled, dim=-1).cumsum(dim=-1)
     return (cumulative <= uniforms.unsqueeze(-1) * cumulative[..., -1:]).sum(dim=-1).clamp(max=log_pmf.shape[-1] - 1)
 
 
