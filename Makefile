@@ -25,7 +25,7 @@ test: $(VENV)/.ok
 	ruff format --check .
 	lint-imports
 	pyright
-	python -m pytest
+	python -m pytest -n 2 --dist worksteal
 
 # by pip, torch comes first: where a CPU build is offered, it is taken, and uv keeps what is installed
 $(VENV)/.ok: requirements.lock
