@@ -142,7 +142,8 @@ def test_modules_that_pass_values_on_change_nothing(tree: Path) -> None:
 
 def test_a_moved_function_a_renamed_module_and_a_renamed_function_change_nothing(tree: Path) -> None:
     before = digest(tree)
-    edit(tree, "dgm/nets/scale.py", "def offset(x):\n    if x < 0:\n        raise ValueError('negative')\n    return 1\n", "")
+    offset = "def offset(x):\n    if x < 0:\n        raise ValueError('negative')\n    return 1\n"
+    edit(tree, "dgm/nets/scale.py", offset, "")
     edit(tree, "dgm/nets/scale.py", "import torch", "from dgm.nets.shift import shift\nimport torch")
     edit(tree, "dgm/nets/scale.py", "offset(x)", "shift(x)")
     write(tree, "dgm/nets/shift.py", "def shift(x):\n    if x < 0:\n        raise ValueError('no')\n    return 1\n")
@@ -159,7 +160,8 @@ def test_a_local_variable_is_not_the_function_of_its_name(tree: Path) -> None:
 
 def test_two_functions_of_one_name_are_told_apart(tree: Path) -> None:
     write(tree, "dgm/nets/other.py", "def late(x):\n    return 9\n")
-    edit(tree, "dgm/models/one.py", "class One:\n", "from dgm.nets.other import late as also\nclass One:\n    b = also\n")
+    both = "from dgm.nets.other import late as also\nclass One:\n    b = also\n"
+    edit(tree, "dgm/models/one.py", "class One:\n", both)
     before = digest(tree)
     edit(tree, "dgm/models/one.py", "from dgm.nets.other", "from dgm.nets.OTHER")
     edit(tree, "dgm/models/one.py", "from dgm.nets.late", "from dgm.nets.other")
@@ -183,5 +185,5 @@ def test_code_that_runs_at_import_is_refused(tree: Path) -> None:
 
 
 def test_an_entry_that_is_not_there_is_named(tree: Path) -> None:
-    with pytest.raises(StageError, match="dgm.models.one:Three: no such"):
+    with pytest.raises(StageError, match=r"dgm\.models\.one:Three: no such"):
         digest(tree, "dgm.models.one:Three")
