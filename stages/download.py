@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dgm.config.params import load_params
-from dgm.data.arrays import save_arrays
-from dgm.data.download import fetch_cifar
+from dgm.data.arrays import remove_leftovers, save_arrays
+from dgm.data.download import fetch_cifar, find_arrays
 from stages.cli import DATA, run_stage
+
+SCRATCH = Path(".scratch")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--local-path", help="archive or folder to use instead of data.local_path in params.yaml")
-    local_path = parser.parse_args().local_path or load_params().data.local_path
-    fetched = fetch_cifar(local_path, announce=lambda line: print(line, flush=True))
-    save_arrays(DATA, fetched.arrays)
+    parser.add_argument("--local-path", help="file or folder to use instead of data.local_path in params.yaml")
+    arguments = parser.parse_args()
+    local_path = load_params().data.local_path if arguments.local_path is None else arguments.local_path
+    remove_leftovers(DATA, SCRATCH)
+    there = find_arrays(DATA, announce) if local_path is None else None
+    if there is not None and Path(there.source) == DATA.resolve():
+        print(f"CIFAR-10 in {DATA}: verified, nothing to download")
+        return
+    fetched = there or fetch_cifar(local_path, announce)
+    save_arrays(DATA, fetched.arrays, SCRATCH)
     print(f"CIFAR-10 from {fetched.source}: verified, written to {DATA}/train.npy and {DATA}/test.npy")
+
+
+def announce(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

