@@ -7,9 +7,8 @@ import argparse
 from dgm.coding.reference import codecs, measure
 from dgm.config.params import PROFILES, load_params
 from dgm.data.arrays import load_arrays
-from dgm.runs.atomic import write_text
 from dgm.runs.files import reference_codecs_file
-from dgm.runs.records import reference_codecs_csv
+from dgm.runs.records import ReferenceCodec, write_reference_codecs
 from stages.cli import DATA, run_stage
 
 
@@ -18,7 +17,7 @@ def main() -> None:
     parser.add_argument("--profile", required=True, choices=PROFILES)
     profile = parser.parse_args().profile
     images = load_arrays(DATA).test[: load_params().common_config(profile).codecs.num_images]
-    records = []
+    records: list[ReferenceCodec] = []
     for codec in codecs():
         records.append(measure(codec, images))
         print(
@@ -26,7 +25,7 @@ def main() -> None:
             f"{records[-1].joined_bits_per_subpixel:.4f} as one picture",
             flush=True,
         )
-    write_text(reference_codecs_file(profile), reference_codecs_csv(records))
+    write_reference_codecs(reference_codecs_file(profile), records)
 
 
 if __name__ == "__main__":

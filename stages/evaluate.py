@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import torch
+from pydantic import ValidationError
 
 from dgm.config.params import load_params
 from dgm.config.sections import CommonConfig, EvaluationConfig
 from dgm.data.arrays import load_arrays
 from dgm.data.splits import Splits, make_splits
+from dgm.errors import StageError
 from dgm.evaluation.evaluate import SplitResult, evaluate_split
 from dgm.fingerprints import current_key
 from dgm.model_api.contracts import Model
-from dgm.runs.atomic import write_array
+from dgm.runs.atomic import array_digest, write_array
+from dgm.runs.checked import first_fault
 from dgm.runs.files import RunFiles
 from dgm.runs.progress import track
-from dgm.runs.records import Metrics, write_record
+from dgm.runs.records import Figures, Metrics, write_record
 from dgm.runs.weights import load_weights
 from dgm.settings import build_model, evaluation_config
 from dgm.types import CIFAR10
@@ -51,26 +54,53 @@ def main() -> None:
     test, train = score(model, splits, common, config, name)
     for split, result in (("test", test), ("train", train)):
         write_array(files.nats(split), result.nats.numpy())
-    metrics = Metrics(
-        model=name,
-        profile=profile,
-        method=test.method,
-        kind=test.kind,
-        test_bits_per_subpixel=test.bits_per_subpixel,
-        test_standard_error=test.standard_error,
-        test_monte_carlo_error=test.monte_carlo_error,
-        train_bits_per_subpixel=train.bits_per_subpixel,
-        train_standard_error=train.standard_error,
-        elbo_test_bits_per_subpixel=test.elbo_bits_per_subpixel,
-        terms_bits_per_subpixel=test.terms_bits_per_subpixel,
-        num_test_images=len(test.nats),
-        num_train_images=len(train.nats),
-        num_draws=config.num_draws,
-        num_parameters=model.num_parameters(),
-        code_and_params_key=key,
-    )
-    write_record(files.metrics, metrics)
+    write_results(files, key, test, train, config.num_draws, model.num_parameters())
     print(f"{name} ({profile}): test {test.bits_per_subpixel:.4f} bits per sub-pixel, {test.method}")
+    )
+
+
+def write_results(
+    files: RunFiles, key: str, test: SplitResult, train: SplitResult, num_draws: int, parameters: int
+) -> None:
+    """Writes the whole record for the report, and its four figures for DVC.
+
+    Raises: StageError naming the figure that cannot be right, before anything is written.
+    """
+    try:
+        metrics = Metrics(
+            model=files.model,
+            profile=files.profile,
+            likelihood=test.method,
+            kind=test.kind,
+            test_bits_per_subpixel=test.bits_per_subpixel,
+            test_standard_error=test.standard_error,
+            test_monte_carlo_error=test.monte_carlo_error,
+            train_bits_per_subpixel=train.bits_per_subpixel,
+            train_standard_error=train.standard_error,
+            elbo_test_bits_per_subpixel=test.elbo_bits_per_subpixel,
+            terms_bits_per_subpixel=test.terms_bits_per_subpixel,
+            num_test_images=len(test.nats),
+            num_train_images=len(train.nats),
+            num_draws=num_draws,
+            parameters=parameters,
+            code_and_params_key=key,
+            test_nats_sha256=array_digest(test.nats.numpy()),
+        )
+    except ValidationError as error:
+        raise StageError(
+            f"{files.model} ({files.profile}): {first_fault(error)}; train it with a lower learning rate, or score "
+            "more images"
+        ) from None
+    write_record(files.metrics, metrics)
+    write_record(
+        files.figures,
+        Figures(
+            test=metrics.test_bits_per_subpixel,
+            train=metrics.train_bits_per_subpixel,
+            error=metrics.test_standard_error,
+            likelihood=metrics.likelihood,
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from dgm.data.splits import make_splits
 from dgm.dequantization import dequantize
 from dgm.errors import StageError
 from dgm.models.ppca import PPCA, PPCAConfig, ladder
-from dgm.reporting.ppca_ladder import Rung, em_difference, ladder_file, write_rungs
+from dgm.runs.files import ladder_file
+from dgm.runs.records import Rung, em_difference, write_rungs
 from dgm.seeds import Stream, generator_for
 from dgm.types import CIFAR10, Images
 from dgm.units import nats_to_bits_per_subpixel

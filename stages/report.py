@@ -1,12 +1,16 @@
-"""Run files of one profile -> tables, plots and the page under reports/<profile>/, and MLflow. Runs no model."""
+"""Run files of one profile -> tables, plots and the page under reports/<profile>/, and MLflow. Runs no model.
+
+Fails after it has written the report if a run file is damaged: the report leaves out what that file should say.
+"""
 
 from __future__ import annotations
 
 import argparse
 
 from dgm.config.params import PROFILES, load_params
+from dgm.errors import StageError
 from dgm.fingerprints import current_key
-from dgm.reporting.files import report_files
+from dgm.reporting.files import make_report
 from dgm.runs.atomic import atomic_file
 from dgm.runs.files import RunFiles
 from dgm.tracking.results import record_results
@@ -20,10 +24,13 @@ def main() -> None:
     params = load_params()
     current = {model: current_key(params, model, profile) for model in params.models if profile in params.models[model]}
     folder = RunFiles(profile, "").report
-    for name, content in report_files(profile, current).items():
+    report = make_report(profile, current)
+    for name, content in report.files.items():
         with atomic_file(folder / name) as file:
             file.write(content)
-    record_results(profile, params.suite, current)
+    record_results(profile, [model for model in params.suite if model not in report.damaged_models], current)
+    if report.faults:  # at the end: a damaged file of one model must not take the other models' rows down
+        raise StageError("\n       ".join(report.faults))
     print(f"report ({profile}): {folder / 'index.html'}")
 
 

@@ -1,29 +1,25 @@
-"""The table of general lossless codecs on the same test images: the ladder that the models' figures stand against."""
+"""The table of general lossless codecs on the same test images: the baselines for the models' figures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dgm.reporting.tables import Table
+from dgm.reporting.tables import Column, Table, make_table
 from dgm.runs.records import ReferenceCodec
 
-CODEC_COLUMNS = ("Codec", "Settings", "Version", "One file an image", "All in one picture")
-CODEC_NOTE = (
+UNIT_NOTE = (
     "Bits per sub-pixel of whole files, headers included, smaller is better; every file was read back unchanged."
+)
+COLUMNS: tuple[Column[ReferenceCodec], ...] = (
+    Column("Codec", lambda codec: codec.codec),
+    Column("Settings", lambda codec: codec.settings),
+    Column("Version", lambda codec: f"{codec.library} in {codec.package}"),
+    Column("One file per image", lambda codec: f"{codec.file_bits_per_subpixel:.3f}", is_number=True),
+    Column("All in one picture", lambda codec: f"{codec.joined_bits_per_subpixel:.3f}", is_number=True),
 )
 
 
 def codec_table(codecs: Sequence[ReferenceCodec]) -> Table:
-    """One row a codec, in their order."""
-    cells = [
-        [
-            codec.codec,
-            codec.settings,
-            f"{codec.library} in {codec.package}",
-            f"{codec.file_bits_per_subpixel:.3f}",
-            f"{codec.joined_bits_per_subpixel:.3f}",
-        ]
-        for codec in codecs
-    ]
+    """One row per codec, in their order."""
     images = [f"The first {count:,} test images." for count in sorted({codec.num_images for codec in codecs})]
-    return Table(CODEC_COLUMNS, cells, [CODEC_NOTE, *images])
+    return make_table(COLUMNS, codecs, UNIT_NOTE, images)

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
-import pandas as pd
+from dgm.reporting.results import RESULT_COLUMNS, all_rows, shown_name, state_notes
+from dgm.reporting.rows import Row
+from dgm.reporting.tables import Column, Table, columns_csv, make_table, number, three_digits
 
-from dgm.reporting.rows import ResultRow
-from dgm.reporting.tables import STALE, STALE_NOTE, Table, all_rows
-
-COMPUTE_COLUMNS = (
-    "Model",
-    "Trained on",
-    "Seconds",
-    "Images seen",
-    "Images/s",
-    "Training PFLOP",
-    "Peak GiB",
-    "Published run",
-)
-COMPUTE_NOTES = (
+UNIT_NOTE = (
     "Of training, its validation included. PFLOP: 10^15 floating-point operations, those of an image forward and "
     "backward times the images seen, an addition and a multiplication counted as two; empty for fitted models. "
-    "Peak memory is what was allocated on a GPU, or resident on a CPU.",
-    "Published run: what its authors say of it; empty where nothing was found.",
+    "Peak memory is what was allocated on a GPU, or resident on a CPU."
 )
+PUBLISHED_NOTE = "Published run: what its authors say of it; empty where nothing was found."
 CSV_COLUMNS = (
     "model",
     "name",
@@ -41,38 +29,38 @@ CSV_COLUMNS = (
 )
 
 
-def compute_csv(rows: Sequence[ResultRow]) -> str:
+COLUMNS: tuple[Column[Row], ...] = (
+    Column("Model", shown_name),
+    Column("Trained on", lambda row: row.provenance.device if row.provenance else ""),
+    Column("Seconds", lambda row: number(row.provenance.train_seconds if row.provenance else None, 0), is_number=True),
+    Column(
+        "Images seen", lambda row: number(row.provenance.images_seen if row.provenance else None, 0), is_number=True
+    ),
+    Column("Images/s", lambda row: three_digits(row.images_per_second), is_number=True),
+    Column("Training PFLOP", lambda row: three_digits(_scaled(row.training_flops, 1e15)), is_number=True),
+    Column("Peak GiB", lambda row: number(_scaled(_peak(row), 2**30), 2), is_number=True),
+    Column("Published run", lambda row: row.published.published_compute),
+)
+
+
+def _scaled(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit
+
+
+def _peak(row: Row) -> int | None:
+    return row.provenance.peak_memory_bytes if row.provenance else None
+
+
+def compute_csv(rows: Sequence[Row]) -> str:
     """The rows of the table at full precision, in FLOP and bytes."""
-    records = [asdict(row) for row in _shown(rows)]
-    return pd.DataFrame(records, columns=list(CSV_COLUMNS), dtype=object).to_csv(index=False, lineterminator="\n")
+    return columns_csv({name: RESULT_COLUMNS[name] for name in CSV_COLUMNS}, _shown(rows))
 
 
-def compute_table(rows: Sequence[ResultRow]) -> Table:
+def compute_table(rows: Sequence[Row]) -> Table:
     """Models that were trained or whose published training is known, in the order of the table of everything."""
     shown = _shown(rows)
-    is_stale = any(row.is_current is False for row in shown)
-    return Table(COMPUTE_COLUMNS, [_cells(row) for row in shown], (*COMPUTE_NOTES, *([STALE_NOTE] * is_stale)))
+    return make_table(COLUMNS, shown, UNIT_NOTE, (PUBLISHED_NOTE, *state_notes(shown)))
 
 
-def _shown(rows: Sequence[ResultRow]) -> list[ResultRow]:
-    return [row for row in all_rows(rows) if row.device is not None or row.published_compute]
-
-
-def _cells(row: ResultRow) -> list[str]:
-    return [
-        f"{row.name} {STALE}" if row.is_current is False else row.name,
-        row.device or "",
-        "" if row.train_seconds is None else f"{row.train_seconds:,.0f}",
-        "" if row.images_seen is None else f"{row.images_seen:,}",
-        _three_digits(row.images_per_second),
-        _three_digits(None if row.training_flops is None else row.training_flops / 1e15),
-        "" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 2**30:.2f}",
-        row.published_compute,
-    ]
-
-
-def _three_digits(value: float | None) -> str:
-    """At most three significant digits, but never fewer than stand before the point."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def _shown(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in all_rows(rows) if row.provenance is not None or row.published.published_compute]

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dgm.reporting.curves import SPLITS
-from dgm.reporting.ppca_ladder import Rung
+from dgm.reporting.curves import SPLITS, Curves, Split, bits_of
 from dgm.reporting.published import CATALOGUE
-from dgm.reporting.rows import LOWER_BOUND, ResultRow
+from dgm.reporting.rows import Row
+from dgm.runs.records import CurvePoint, Rung
 
 UNTRAINED_BITS = 8.0  # a uniform model of 256 levels: curves that start above it are cut there
 LABEL_GAP = 0.026  # of the height of the axes, between the labels at the curves' ends
-_STYLES: tuple[tuple[str, str], ...] = tuple(
+_STYLES: tuple[tuple[str, Any], ...] = tuple(
     (colour, style)
     for style in ("-", (0, (5, 1)), (0, (2, 1)))
     for colour in ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17a3b5", "#8c564b", "#d63fa0", "#5a5a5a")
-)  # type: ignore[assignment]
+)
 _FAMILY_COLOURS = {
     "closed form": "#5a5a5a",
     "mixture": "#8c564b",
@@ -35,7 +35,7 @@ _FAMILY_COLOURS = {
 }
 
 
-def training_curves_png(curves: Mapping[str, pd.DataFrame]) -> bytes:
+def training_curves_png(curves: Curves) -> bytes:
     """Bits per sub-pixel against the step (log), train and validation side by side; every validation curve is named.
 
     Step 0 and models of a single point (closed forms) have no place on a logarithmic axis: they are left out.
@@ -65,12 +65,13 @@ def training_curves_png(curves: Mapping[str, pd.DataFrame]) -> bytes:
     return _png(figure)
 
 
-def _line(curve: pd.DataFrame, split: str) -> np.ndarray:
-    points = curve[["step", f"{split}_bits_per_subpixel"]].to_numpy(dtype=np.float64)
-    return points[(points[:, 0] >= 1) & ~np.isnan(points[:, 1])]
+def _line(curve: Sequence[CurvePoint], split: Split) -> np.ndarray:
+    """Step and bits of each measured point after step 0. Shapes: -> (N, 2)."""
+    points = [(point.step, bits) for point in curve if point.step >= 1 and (bits := bits_of(point, split)) is not None]
+    return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
-def _styles(models: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _styles(models: Sequence[str]) -> dict[str, tuple[str, Any]]:
     order = [*CATALOGUE, *(model for model in models if model not in CATALOGUE)]
     return {model: _STYLES[index % len(_STYLES)] for index, model in enumerate(order)}
 
@@ -84,7 +85,7 @@ def _limit(axes: Axes, ends: Sequence[float]) -> None:
 
 
 def _name_ends(
-    axes: Axes, ends: Sequence[tuple[str, float | None, float]], styles: Mapping[str, tuple[str, str]]
+    axes: Axes, ends: Sequence[tuple[str, float | None, float]], styles: Mapping[str, tuple[str, Any]]
 ) -> None:
     low, high = axes.get_ylim()
     ends = sorted(ends, key=lambda end: end[2])
@@ -92,7 +93,7 @@ def _name_ends(
     to_axes = axes.transData + axes.transAxes.inverted()
     for (model, step, value), place in zip(ends, places, strict=True):
         colour, style = styles[model]
-        drawn = {"transform": axes.transAxes, "color": colour, "clip_on": False}
+        drawn: dict[str, Any] = {"transform": axes.transAxes, "color": colour, "clip_on": False}
         start = to_axes.transform((step, value)) if step else (1.0, place)
         axes.plot([start[0], 1.0, 1.04], [start[1], place, place], linewidth=0.5, alpha=0.6, **drawn)
         axes.plot([1.045, 1.10], [place, place], linestyle=style, linewidth=1.6, **drawn)
@@ -116,35 +117,37 @@ def _name(model: str) -> str:
     return CATALOGUE[model].name if model in CATALOGUE else model
 
 
-def ladder_png(rows: Sequence[ResultRow]) -> bytes:
+def ladder_png(rows: Sequence[Row]) -> bytes:
     """Every model, best on top: the published figure hollow, ours filled with its error, bounds with an arrow."""
-    shown = [row for row in rows if row.test_bits_per_subpixel is not None or row.published_test is not None]
-    shown = sorted(shown, key=lambda row: (-_place(row), row.model))
+    placed = [(place, row) for row in rows if (place := _place(row)) is not None]
+    shown = [row for _, row in sorted(placed, key=lambda pair: (-pair[0], pair[1].model))]
     figure = Figure(figsize=(9, 1.3 + 0.29 * max(len(shown), 4)), layout="constrained")
     axes = figure.subplots()
     for height, row in enumerate(shown):
-        colour = _FAMILY_COLOURS.get(row.family, "#000000")
-        ours, published = row.test_bits_per_subpixel, row.published_test
-        if ours is not None and published is not None:
-            axes.plot([ours, published], [height, height], color=colour, linewidth=0.8, alpha=0.5)
-        if published is not None:
-            axes.plot([published], [height], "o", mfc="white", mec=colour, markersize=7)
-        if ours is not None:
-            axes.errorbar([ours], [height], xerr=[row.test_standard_error or 0.0], fmt="o", color=colour, markersize=6)
-            if row.kind == LOWER_BOUND:
-                axes.annotate(
-                    "", (ours - 0.17, height), (ours, height), arrowprops={"arrowstyle": "->", "color": colour}
-                )
-    axes.set_yticks(np.arange(len(shown)), [row.name for row in shown], fontsize=8)
+        _draw_row(axes, row, height)
+    axes.set_yticks(np.arange(len(shown)), [row.published.name for row in shown], fontsize=8)
     axes.set(xlabel="bits per sub-pixel on the test images (smaller is better)", ylim=(-0.7, len(shown) - 0.3))
     axes.grid(True, axis="x", color="#dddddd", linewidth=0.6)
     axes.legend(handles=_ladder_legend(), fontsize=8, loc="upper right", framealpha=1.0)
     return _png(figure)
 
 
-def _place(row: ResultRow) -> float:
-    figure = row.test_bits_per_subpixel if row.test_bits_per_subpixel is not None else row.published_test
-    return figure if figure is not None else 0.0
+def _draw_row(axes: Axes, row: Row, height: int) -> None:
+    colour = _FAMILY_COLOURS.get(row.published.family, "#000000")
+    ours, published = row.metrics, row.published.published_test
+    if ours is not None and published is not None:
+        axes.plot([ours.test_bits_per_subpixel, published], [height, height], color=colour, linewidth=0.8, alpha=0.5)
+    if published is not None:
+        axes.plot([published], [height], "o", mfc="white", mec=colour, markersize=7)
+    if ours is not None:
+        bits = ours.test_bits_per_subpixel
+        axes.errorbar([bits], [height], xerr=[ours.test_standard_error], fmt="o", color=colour, markersize=6)
+        if ours.kind == "lower_bound":
+            axes.annotate("", (bits - 0.17, height), (bits, height), arrowprops={"arrowstyle": "->", "color": colour})
+
+
+def _place(row: Row) -> float | None:
+    return row.published.published_test if row.test_bits is None else row.test_bits
 
 
 def _ladder_legend() -> list[Line2D]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ from dgm.errors import StageError
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Generator[BinaryIO]:
     """A binary file that appears under `path` whole, or not at all.
 
     Raises: OSError naming the path (disk full, folder read-only); the temporary file is removed.
@@ -68,6 +68,12 @@ def read_array(path: Path, remedy: str) -> np.ndarray:
         raise StageError(f"{path}: absent; {remedy}") from None
     except (OSError, ValueError, EOFError) as error:
         raise StageError(f"{path}: damaged ({error}); delete it and {remedy}") from None
+
+
+def array_digest(array: np.ndarray) -> str:
+    """SHA-256 of an array's type, shape and values, as hex digits: changes with their order too."""
+    values = np.ascontiguousarray(array)
+    return hashlib.sha256(f"{values.dtype.str}{values.shape}".encode() + values.tobytes()).hexdigest()
 
 
 def key_of(*parts: Mapping[str, Any] | str) -> str:

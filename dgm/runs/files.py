@@ -45,6 +45,11 @@ class RunFiles:
         return self.report / "metrics" / f"{self.model}.json"
 
     @property
+    def figures(self) -> Path:
+        """What DVC shows of the metrics; a short name, because its tables have few columns to spare."""
+        return self.report / "bits" / f"{self.model}.json"
+
+    @property
     def curve(self) -> Path:
         return self.report / "curves" / f"{self.model}.csv"
 
@@ -64,6 +69,11 @@ class RunFiles:
 def reference_codecs_file(profile: str, root: Path = Path(".")) -> Path:
     """Belongs to no model."""
     return RunFiles(profile, "", root).report / "codecs.csv"
+
+
+def ladder_file(profile: str, root: Path = Path(".")) -> Path:
+    """PPCA over its number of components."""
+    return RunFiles(profile, "ppca", root).report / "ppca_ladder.csv"
 
 
 def project_root() -> Path:

@@ -1,30 +1,167 @@
-"""What the small files of a run hold: JSON records and CSV tables, written whole and checked when read."""
+"""What the small files of a run hold: JSON records and CSV tables, each value checked when made and when read.
+
+Making a record with a value that cannot be right raises pydantic's ValidationError, a ValueError that names the field.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import fields
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as checked_dataclass
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
 
 from dgm.errors import StageError
 from dgm.runs.atomic import write_text
+from dgm.runs.checked import CHECKED, REMEDY, csv_text, read_csv, read_json, write_json
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+LARGEST_BITS = 10000.0  # per sub-pixel: 8 is a uniform guess, so a figure beyond this is no measurement
+SUM_TOLERANCE = 1e-3  # bits: the terms of a bound and their sum are rounded differently on a GPU
 
-CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-REMEDY = "delete it and run `dvc repro`"
+Text = Annotated[str, Field(min_length=1)]
+TextOrEmpty = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]  # an empty CSV field
+Bits = Annotated[float, Field(ge=0.0, le=LARGEST_BITS)]
+Term = Annotated[float, Field(ge=-LARGEST_BITS, le=LARGEST_BITS)]
+NumTestImages = Annotated[int, Field(gt=0, le=10000)]
+NumTrainImages = Annotated[int, Field(gt=0, le=50000)]
+Likelihood = Annotated[str, Field(pattern=r"^(exact|dequantized|elbo|importance-weighted \([1-9][0-9]*\))$")]
 
 
-@checked_dataclass(frozen=True, config=CHECKED)
+@dataclass(frozen=True, config=CHECKED)
+class Metrics:
+    """metrics/<model>.json: what evaluation found. Deterministic: no time, no date, no machine.
+
+    The unit of every *_bits_per_subpixel is bits per sub-pixel; smaller is better. `likelihood` says how
+    `test_bits_per_subpixel` was reached: exact, dequantized, elbo or importance-weighted (K). Errors are one standard
+    error: of the mean over images (standard), and of the mean over noise draws (monte_carlo; None for exact models).
+    `test_nats_sha256` is the digest of the test images' nats (nats_test.npy); None if it was not recorded.
+    """
+
+    model: Text
+    profile: Text
+    likelihood: Likelihood
+    kind: Annotated[str, Field(pattern=r"^(exact|lower_bound)$")]
+    test_bits_per_subpixel: Bits
+    test_standard_error: Bits
+    test_monte_carlo_error: Bits | None
+    train_bits_per_subpixel: Bits
+    train_standard_error: Bits
+    elbo_test_bits_per_subpixel: Bits | None
+    terms_bits_per_subpixel: dict[str, Term]
+    num_test_images: NumTestImages
+    num_train_images: NumTrainImages
+    num_draws: PositiveInt
+    parameters: NonNegativeInt
+    code_and_params_key: Text
+    test_nats_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Metrics:
+        if (self.kind == "exact") != (self.likelihood == "exact"):
+            raise ValueError(f"kind is {self.kind}, but likelihood is {self.likelihood}")
+        if (self.elbo_test_bits_per_subpixel is not None) != self.likelihood.startswith("importance"):
+            raise ValueError(f"elbo_test_bits_per_subpixel does not fit the likelihood {self.likelihood}")
+        if self.kind == "exact" and self.test_monte_carlo_error is not None:
+            raise ValueError("test_monte_carlo_error of an exact likelihood must be null")
+        one = (
+            self.test_bits_per_subpixel
+            if self.elbo_test_bits_per_subpixel is None
+            else self.elbo_test_bits_per_subpixel
+        )
+        total = sum(self.terms_bits_per_subpixel.values())
+        if self.terms_bits_per_subpixel and not math.isclose(total, one, rel_tol=SUM_TOLERANCE, abs_tol=SUM_TOLERANCE):
+            raise ValueError(f"terms_bits_per_subpixel add up to {total:.6g}, but the bound is {one:.6g}")
+        return self
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Figures:
+    """bits/<model>.json: the four values of Metrics that `dvc metrics show` and `dvc exp show` print, in bits.
+
+    Short names, because DVC's table has to fit into 100 characters. `error` is one standard error over test images.
+    """
+
+    test: Bits
+    train: Bits
+    error: Bits
+    likelihood: Likelihood
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Provenance:
+    """provenance/<model>.json: who trained the weights, where, how long, with how much arithmetic.
+
+    Differs between machines and days. Floating-point operations per image, a multiplication and an addition counted
+    as two: of the training objective forward, and of a whole training step; None for models that are fitted.
+    """
+
+    model: Text
+    profile: Text
+    device: Text
+    train_seconds: PositiveFloat
+    images_seen: NonNegativeInt
+    num_steps: NonNegativeInt
+    forward_flops_per_image: PositiveInt | None
+    training_flops_per_image: PositiveInt | None
+    mlflow_run_id: str | None
+    git_commit: str | None
+    git_is_dirty: bool | None
+    finished_at: str
+    packages: dict[str, str]
+    peak_memory_bytes: PositiveInt | None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Provenance:
+        if (self.forward_flops_per_image is None) != (self.training_flops_per_image is None):
+            raise ValueError("only one of forward_flops_per_image and training_flops_per_image is null")
+        try:
+            datetime.fromisoformat(self.finished_at)
+        except ValueError:
+            raise ValueError("finished_at is not a date and time of ISO 8601") from None
+        return self
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Compression:
+    """compression/<model>.json: what the entropy coder really wrote. None where the model has no conditionals."""
+
+    model: Text
+    profile: Text
+    compressed_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)] | None
+    claimed_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)] | None
+    num_images: Annotated[int, Field(ge=0, le=10000)]
+    file_bytes: PositiveInt | None
+    is_lossless: bool | None
+    reason: str
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Compression:
+        measured = (
+            self.compressed_bits_per_subpixel,
+            self.claimed_bits_per_subpixel,
+            self.file_bytes,
+            self.is_lossless,
+        )
+        is_measured = [value is not None for value in measured]
+        if any(is_measured) != all(is_measured) or any(is_measured) != (self.num_images > 0):
+            raise ValueError("num_images and what was measured on them do not fit: all of it, or 0 images and null")
+        return self
+
+
+@dataclass(frozen=True, config=CHECKED)
 class CurvePoint:
     """One line of curves/<model>.csv: what was measured after `step` steps. None where it was not measured.
 
@@ -43,172 +180,46 @@ class CurvePoint:
 CURVE_COLUMNS = tuple(field.name for field in fields(CurvePoint))
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """metrics/<model>.json: what evaluation found. Deterministic: no time, no date, no machine.
-
-    The unit of every *_bits_per_subpixel is bits per sub-pixel; smaller is better. `method` is exact, dequantized,
-    elbo or importance-weighted (K): how `test_bits_per_subpixel` was reached. Errors are one standard error: of the
-    mean over images (standard), and of the mean over noise draws (monte_carlo; None for exact models).
-    """
-
-    model: str
-    profile: str
-    method: str
-    kind: str
-    test_bits_per_subpixel: float
-    test_standard_error: float
-    test_monte_carlo_error: float | None
-    train_bits_per_subpixel: float
-    train_standard_error: float
-    elbo_test_bits_per_subpixel: float | None
-    terms_bits_per_subpixel: dict[str, float]
-    num_test_images: int
-    num_train_images: int
-    num_draws: int
-    num_parameters: int
-    code_and_params_key: str
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """provenance/<model>.json: who trained the weights, where, how long, with how much arithmetic.
-
-    Differs between machines and days. Floating-point operations of an image, a multiplication and an addition counted
-    as two: of the training objective forward, and of a whole training step; None for models that are fitted.
-    """
-
-    model: str
-    profile: str
-    device: str
-    train_seconds: float
-    images_seen: int
-    num_steps: int
-    forward_flops_per_image: int | None
-    training_flops_per_image: int | None
-    mlflow_run_id: str | None
-    git_commit: str | None
-    git_is_dirty: bool | None
-    finished_at: str
-    packages: dict[str, str]
-    peak_memory_bytes: int | None
-
-
-@dataclass(frozen=True)
-class Compression:
-    """compression/<model>.json: what the entropy coder really wrote. None where the model has no conditionals."""
-
-    model: str
-    profile: str
-    compressed_bits_per_subpixel: float | None
-    claimed_bits_per_subpixel: float | None
-    num_images: int
-    file_bytes: int | None
-    is_lossless: bool | None
-    reason: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class ReferenceCodec:
     """One line of codecs.csv: what a general lossless codec needs for the same test images, whole files counted."""
 
-    codec: str
-    settings: str
-    package: str
-    library: str
-    file_bits_per_subpixel: float
-    joined_bits_per_subpixel: float
-    num_images: int
+    codec: Text
+    settings: TextOrEmpty
+    package: Text
+    library: Text
+    file_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)]
+    joined_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)]
+    num_images: NumTestImages
 
 
-def reference_codecs_csv(codecs: Sequence[ReferenceCodec]) -> str:
-    """One line a codec under the names of its fields; numbers read back bit-identical."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(ReferenceCodec))
-    writer.writerows(astuple(codec) for codec in codecs)
-    return text.getvalue()
+@dataclass(frozen=True, config=CHECKED)
+class Rung:
+    """One line of ppca_ladder.csv: PPCA in closed form with `num_components`, on the test images.
+
+    The figure is dequantized, an upper bound on the bits; the error is one standard error of the mean over images.
+    em_test_bits_per_subpixel: the same model fitted by EM, on the same images and noise; None if it was not.
+    """
+
+    num_components: PositiveInt
+    parameters: PositiveInt
+    test_bits_per_subpixel: Bits
+    test_standard_error: Bits
+    num_test_images: NumTestImages
+    em_test_bits_per_subpixel: Bits | None
 
 
-def read_reference_codecs(path: Path) -> list[ReferenceCodec]:
-    """The codecs in the file's order; none if it is absent. Raises: StageError naming a file that is no such table."""
-    if not path.exists():
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file))[1:]
-        return [
-            ReferenceCodec(codec, settings, package, library, float(in_files), float(joined), int(count))
-            for codec, settings, package, library, in_files, joined, count in lines
-        ]
-    except ValueError as error:
-        raise StageError(f"{path}: not a table of codecs ({error}); delete it and run `dvc repro`") from None
+Record = TypeVar("Record", Metrics, Provenance, Compression, Figures)
 
 
-Record = TypeVar("Record", Metrics, Provenance, Compression)
-
-
-def write_record(path: Path, record: Metrics | Provenance | Compression) -> None:
+def write_record(path: Path, record: Metrics | Provenance | Compression | Figures) -> None:
     """Writes a record as JSON, whole or not at all."""
-    write_text(path, json.dumps(asdict(record), indent=2, sort_keys=False, allow_nan=False) + "\n")
+    write_json(path, record)
 
 
 def read_record(path: Path, kind: type[Record]) -> Record | None:
-    """The record, or None if the file is absent. Raises: StageError naming a file that is no such record."""
-    if not path.exists():
-        return None
-    try:
-        return kind(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise StageError(f"{path}: not a {kind.__name__} record ({error}); delete it and run `dvc repro`") from None
-
-
-Row = TypeVar("Row", bound="DataclassInstance")
-
-
-def csv_text(kind: type[Row], rows: Sequence[Row]) -> str:
-    """One line per row under the names of the fields; None is an empty field; numbers read back bit-identical."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(kind))
-    writer.writerows(astuple(row) for row in rows)
-    return text.getvalue()
-
-
-def read_csv(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a file that csv_text wrote. Raises: StageError naming file, line and column of what is wrong."""
-    columns = [field.name for field in fields(kind)]
-    try:
-        text = path.read_bytes().decode("utf-8")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except FileNotFoundError:
-        raise StageError(f"{path}: absent; run `dvc repro`") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StageError(f"{path}: not a CSV table ({error}); {REMEDY}") from None
-    if not lines or lines[0] != columns:
-        found = f"begins with {','.join(lines[0])[:80]!r}" if lines else "is empty"
-        raise StageError(f"{path}: {found}, expected the columns {','.join(columns)}; {REMEDY}")
-    if not text.endswith("\n"):
-        raise StageError(f"{path}: line {len(lines)} is cut off; {REMEDY}")
-    return [_row(path, number, kind, columns, line) for number, line in enumerate(lines[1:], start=2)]
-
-
-def _row(path: Path, number: int, kind: type[Row], columns: Sequence[str], line: Sequence[str]) -> Row:
-    if len(line) != len(columns):
-        raise StageError(f"{path}: line {number} has {len(line)} fields, expected {len(columns)}; {REMEDY}")
-    values = {column: value or None for column, value in zip(columns, line, strict=True)}
-    try:
-        return TypeAdapter(kind).validate_python(values, strict=False)
-    except ValidationError as error:
-        raise StageError(f"{path}: line {number}: {first_fault(error)}; {REMEDY}") from None
-
-
-def first_fault(error: ValidationError) -> str:
-    """The first fault that pydantic found: the field, what is wrong, and the value if it is short."""
-    fault = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    value = repr(fault["input"])
-    return f"{where}: {fault['msg']}" + (f" (got {value})" if len(value) <= 40 else "")
+    """The record, or None if the file is absent. Raises: StageError naming the file and the field that is wrong."""
+    return read_json(path, kind) if path.exists() else None
 
 
 def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:
@@ -223,3 +234,43 @@ def read_curve(path: Path) -> list[CurvePoint]:
         if after.step <= before.step or after.images_seen < before.images_seen:
             raise StageError(f"{path}: line {number}: step or images_seen does not increase; {REMEDY}")
     return points
+
+
+def write_reference_codecs(path: Path, codecs: Sequence[ReferenceCodec]) -> None:
+    """Writes codecs.csv, whole or not at all; numbers read back bit-identical."""
+    write_text(path, csv_text(ReferenceCodec, codecs))
+
+
+def read_reference_codecs(path: Path) -> list[ReferenceCodec]:
+    """The codecs in the file's order; none if it is absent. Raises: StageError naming file, line and column."""
+    codecs = read_csv(path, ReferenceCodec) if path.exists() else []
+    _check_measured_alike(path, len({codec.codec for codec in codecs}), [codec.num_images for codec in codecs])
+    return codecs
+
+
+def write_rungs(path: Path, rungs: Sequence[Rung]) -> None:
+    """Writes ppca_ladder.csv, whole or not at all; numbers read back bit-identical."""
+    write_text(path, csv_text(Rung, rungs))
+
+
+def read_rungs(path: Path) -> list[Rung]:
+    """The rungs in the file's order, none if it is absent. Raises: StageError naming file, line and column."""
+    rungs = read_csv(path, Rung) if path.exists() else []
+    _check_measured_alike(path, len({rung.num_components for rung in rungs}), [rung.num_test_images for rung in rungs])
+    return rungs
+
+
+def _check_measured_alike(path: Path, num_different: int, num_images: Sequence[int]) -> None:
+    if not path.exists():
+        return
+    if not num_images:
+        raise StageError(f"{path}: has no line under its columns; {REMEDY}")
+    if num_different < len(num_images) or len(set(num_images)) > 1:
+        raise StageError(f"{path}: a line is there twice, or its lines are of different numbers of images; {REMEDY}")
+
+
+def em_difference(rung: Rung) -> float | None:
+    """How far EM's test figure is from that of the closed form, in bits per sub-pixel; None if EM was not run."""
+    if rung.em_test_bits_per_subpixel is None:
+        return None
+    return abs(rung.em_test_bits_per_subpixel - rung.test_bits_per_subpixel)

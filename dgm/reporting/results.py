@@ -1,0 +1,192 @@
+"""The tables of results: results.csv, the lecture's two tables row for row, and all models from worst to best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dgm.reporting.published import PIXELCNN_PP_TABLE, PIXELRNN_TABLE, PublishedRow
+from dgm.reporting.rows import BoundTerm, PairedDifference, Row
+from dgm.reporting.tables import Column, Table, columns_csv, make_table, number
+
+LECTURE_TABLES = {"cifar10_pixelrnn": PIXELRNN_TABLE, "cifar10_pixelcnn_pp": PIXELCNN_PP_TABLE}
+NUM_TEST_IMAGES = 10000
+STALE, DAMAGED = "†", "‡"
+STALE_NOTE = f"{STALE} stale: code or parameters have changed since; dvc repro brings it up to date."
+UNIT_NOTE = (
+    "Bits per sub-pixel, smaller is better; published training figures in brackets; "
+    "± one standard error over test images; ≤ marks a bound."
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row as one table prints it: the published figures of that table beside ours."""
+
+    published: PublishedRow
+    row: Row
+
+
+def _from(part: str, *names: str) -> dict[str, Callable[[Row], object]]:
+    """Columns of results.csv that are fields of one of a row's records, empty where there is no such record."""
+
+    def column(name: str) -> Callable[[Row], object]:
+        return lambda row: None if (record := getattr(row, part)) is None else getattr(record, name)
+
+    return {name: column(name) for name in names}
+
+
+_MEASURED = _from(
+    "metrics", "likelihood", "kind", "test_bits_per_subpixel", "test_standard_error", "train_bits_per_subpixel"
+)
+RESULT_COLUMNS: Mapping[str, Callable[[Row], object]] = {
+    "model": lambda row: row.model,
+    **_from("published", "name", "family"),
+    **_from("metrics", "likelihood", "kind", "test_bits_per_subpixel", "test_standard_error"),
+    **_from("metrics", "test_monte_carlo_error", "elbo_test_bits_per_subpixel", "train_bits_per_subpixel"),
+    **_from("metrics", "train_standard_error", "num_test_images"),
+    **_from("published", "published_test", "published_train", "published_source"),
+    **_from("metrics", "parameters"),
+    "start_validation_bits_per_subpixel": lambda row: row.validation_ends[0],
+    "final_validation_bits_per_subpixel": lambda row: row.validation_ends[1],
+    **_from("provenance", "train_seconds", "images_seen"),
+    "images_per_second": lambda row: row.images_per_second,
+    **_from("provenance", "device", "forward_flops_per_image", "training_flops_per_image"),
+    "training_flops": lambda row: row.training_flops,
+    **_from("provenance", "peak_memory_bytes"),
+    **_from("published", "published_compute"),
+    **_from("compression", "compressed_bits_per_subpixel", "claimed_bits_per_subpixel"),
+    "num_compressed_images": lambda row: (row.compression and row.compression.num_images) or None,
+    **_from("compression", "is_lossless"),
+    "is_current": lambda row: row.is_current,
+    **_from("provenance", "mlflow_run_id", "git_commit", "git_is_dirty", "finished_at"),
+}
+
+
+def results_csv(rows: Sequence[Row]) -> str:
+    """results.csv: every row, every column, numbers that read back bit-identical."""
+    return columns_csv(RESULT_COLUMNS, rows)
+
+
+def differences_csv(differences: Sequence[PairedDifference]) -> str:
+    """paired_differences.csv; only its header where fewer than two models can be compared."""
+    columns: dict[str, Callable[[PairedDifference], object]] = {
+        "model_a": lambda pair: pair.model_a,
+        "model_b": lambda pair: pair.model_b,
+        "difference_bits_per_subpixel": lambda pair: pair.difference_bits_per_subpixel,
+        "standard_error": lambda pair: pair.standard_error,
+        "num_images": lambda pair: pair.num_images,
+    }
+    return columns_csv(columns, differences)
+
+
+def bound_terms_csv(terms: Sequence[BoundTerm]) -> str:
+    """bound_terms.csv; only its header where no model has a bound of several parts."""
+    columns: dict[str, Callable[[BoundTerm], object]] = {
+        "model": lambda term: term.model,
+        "term": lambda term: term.term,
+        "bits_per_subpixel": lambda term: term.bits_per_subpixel,
+    }
+    return columns_csv(columns, terms)
+
+
+def lecture_csv(entries: Sequence[Entry]) -> str:
+    """One of the lecture's tables, row for row, with the reproduced figure beside the published one."""
+    measured = (*_MEASURED, "num_test_images", "is_current")
+    columns: dict[str, Callable[[Entry], object]] = {
+        "model": lambda entry: entry.published.key,
+        "name": lambda entry: entry.published.name,
+        "published_test": lambda entry: entry.published.published_test,
+        "published_train": lambda entry: entry.published.published_train,
+        "published_source": lambda entry: entry.published.published_source,
+        **{name: _of_row(RESULT_COLUMNS[name]) for name in measured},
+    }
+    return columns_csv(columns, entries)
+
+
+def _of_row(value: Callable[[Row], object]) -> Callable[[Entry], object]:
+    return lambda entry: value(entry.row)
+
+
+def lecture_entries(rows: Sequence[Row]) -> dict[str, list[Entry]]:
+    """Name of each of the lecture's tables -> its rows, in the lecture's order."""
+    by_model = {row.model: row for row in rows}
+    return {
+        name: [Entry(published, by_model[published.key]) for published in table]
+        for name, table in LECTURE_TABLES.items()
+    }
+
+
+def all_rows(rows: Sequence[Row]) -> list[Row]:
+    """Every row, like the lecture from worst to best by our test figure; rows without a result last."""
+    return sorted(rows, key=lambda row: (row.test_bits is None, -(row.test_bits or 0.0)))
+
+
+def shown_name(row: Row, name: str | None = None) -> str:
+    """The name as tables print it, with a mark if the row is stale or one of its files is damaged."""
+    marks = f" {STALE}" * (row.is_current is False) + f" {DAMAGED}" * bool(row.faults)
+    return (name or row.published.name) + marks
+
+
+def published_cell(published: PublishedRow) -> str:
+    """'3.14 (3.08)', '3.14', or nothing where nothing was published."""
+    if published.published_test is None:
+        return ""
+    train = "" if published.published_train is None else f" ({published.published_train:.2f})"
+    return f"{published.published_test:.2f}{train}"
+
+
+def _bits(row: Row, bits: float | None, error: float | None = None) -> str:
+    if row.metrics is None or bits is None:
+        return ""
+    sign = "≤ " if row.metrics.kind == "lower_bound" else ""
+    return f"{sign}{bits:.3f}" + ("" if error is None else f" ± {error:.3f}")
+
+
+COLUMNS: tuple[Column[Entry], ...] = (
+    Column("Model", lambda entry: shown_name(entry.row, entry.published.name)),
+    Column("Published", lambda entry: published_cell(entry.published), is_number=True),
+    Column(
+        "Ours, test",
+        lambda entry: _bits(
+            entry.row, entry.row.test_bits, entry.row.metrics.test_standard_error if entry.row.metrics else None
+        ),
+        is_number=True,
+    ),
+    Column(
+        "Ours, train",
+        lambda entry: _bits(entry.row, entry.row.metrics.train_bits_per_subpixel if entry.row.metrics else None),
+        is_number=True,
+    ),
+    Column("How reached", lambda entry: entry.row.metrics.likelihood if entry.row.metrics else ""),
+)
+PARAMETERS: Column[Entry] = Column(
+    "Parameters", lambda entry: number(entry.row.metrics.parameters if entry.row.metrics else None, 0), is_number=True
+)
+
+
+def result_tables(rows: Sequence[Row], profile: str) -> dict[str, Table]:
+    """File name without suffix -> table: the lecture's two, row for row and in their order, and everything."""
+    unit = f"{UNIT_NOTE} Profile {profile}."
+    everything = [Entry(row.published, row) for row in all_rows(rows)]
+    tables = {
+        name: make_table(COLUMNS, entries, unit, notes([entry.row for entry in entries]))
+        for name, entries in lecture_entries(rows).items()
+    }
+    return {**tables, "cifar10_all": make_table((*COLUMNS, PARAMETERS), everything, unit, notes(rows))}
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What has to be said under a table of these rows: few images, stale rows, damaged files."""
+    counts = sorted({row.metrics.num_test_images for row in rows if row.metrics} - {NUM_TEST_IMAGES})
+    lines: list[str] = []
+    if counts:
+        seen = " or ".join(f"{count:,}" for count in counts)
+        lines.append(f"Some rows are scored on only {seen} of the {NUM_TEST_IMAGES:,} test images.")
+    return lines + state_notes(rows)
+
+
+def state_notes(rows: Sequence[Row]) -> list[str]:
+    """What the marks beside the names mean, where there are any."""
+    stale = [STALE_NOTE] if any(row.is_current is False for row in rows) else []
+    return stale + [f"{DAMAGED} damaged: {fault}." for row in rows for fault in row.faults]

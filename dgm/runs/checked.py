@@ -1,0 +1,94 @@
+"""Small text files whose every value is checked: JSON records and CSV tables of dataclasses, written whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from dgm.errors import StageError
+from dgm.runs.atomic import write_text
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+REMEDY = "delete it and run `dvc repro`"
+LONGEST_SHOWN = 60  # characters of a damaged value or name that a message repeats
+
+Row = TypeVar("Row", bound="DataclassInstance")
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault that pydantic found, in one line: the field, what is wrong, and the value if it is short."""
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(_short(str(part)) for part in fault["loc"])
+    what = _short(fault["msg"].removeprefix("Value error, "), 200)
+    value = repr(fault["input"])
+    is_value = fault["type"] not in ("missing", "value_error", "json_invalid") and len(value) <= LONGEST_SHOWN
+    return (f"{where}: " if where else "") + what + (f" (got {value})" if is_value else "")
+
+
+def _short(text: str, longest: int = LONGEST_SHOWN) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[:longest]}..."
+
+
+def write_json(path: Path, record: DataclassInstance) -> None:
+    """Writes a record as a JSON object, whole or not at all."""
+    write_text(path, json.dumps(asdict(record), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, kind: type[Row]) -> Row:
+    """The record that write_json wrote. Raises: StageError naming the file and the field that is wrong."""
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise StageError(f"{path}: {first_fault(error)}; {REMEDY}") from None
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def csv_text(kind: type[Row], rows: Iterable[Row]) -> str:
+    """One line per row under the names of the fields; None is an empty field; numbers read back bit-identical."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(kind))
+    writer.writerows(astuple(row) for row in rows)
+    return text.getvalue()
+
+
+def read_csv(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a file that csv_text wrote. Raises: StageError naming file, line and column of what is wrong."""
+    columns = [field.name for field in fields(kind)]
+    try:
+        text = path.read_bytes().decode("utf-8")
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except FileNotFoundError:
+        raise StageError(f"{path}: absent; run `dvc repro`") from None
+    except OSError as error:
+        raise StageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StageError(f"{path}: not a CSV table ({error}); {REMEDY}") from None
+    if not lines or lines[0] != columns:
+        found = f"begins with {_short(','.join(lines[0]))!r}" if lines else "is empty"
+        raise StageError(f"{path}: {found}, expected the columns {','.join(columns)}; {REMEDY}")
+    if not text.endswith("\n"):
+        raise StageError(f"{path}: line {len(lines)} is cut off; {REMEDY}")
+    return [_row(path, number, kind, columns, line) for number, line in enumerate(lines[1:], start=2)]
+
+
+def _row(path: Path, number: int, kind: type[Row], columns: Sequence[str], line: Sequence[str]) -> Row:
+    if len(line) != len(columns):
+        raise StageError(f"{path}: line {number} has {len(line)} fields, expected {len(columns)}; {REMEDY}")
+    values = {column: value or None for column, value in zip(columns, line, strict=True)}
+    try:
+        return TypeAdapter(kind).validate_python(values, strict=False)
+    except ValidationError as error:
+        raise StageError(f"{path}: line {number}: {first_fault(error)}; {REMEDY}") from None
