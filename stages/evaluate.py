@@ -56,7 +56,6 @@ def main() -> None:
         write_array(files.nats(split), result.nats.numpy())
     write_results(files, key, test, train, config.num_draws, model.num_parameters())
     print(f"{name} ({profile}): test {test.bits_per_subpixel:.4f} bits per sub-pixel, {test.method}")
-    )
 
 
 def write_results(
