@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +28,7 @@ class UnrolledModel(GradientTrained[ConfigT], LatentVariableModel[ConfigT]):
 
     hot_method = "unroll"
 
-    def __init__(self, spec: ImageSpec, config: Any) -> None:
+    def __init__(self, spec: ImageSpec, config: ConfigT) -> None:
         super().__init__(spec, config)
         self.linear: PatchPCA | None = None
 

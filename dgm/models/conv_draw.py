@@ -28,6 +28,7 @@ from dgm.distributions.precision import sum_per_image
 from dgm.families.unrolled import UnrolledModel
 from dgm.nets.lstm_cells import ConvLSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
+from dgm.nets.zero_layers import bias_of
 from dgm.types import Images, ImageSpec
 
 LOG_STD_RANGE = (-8.0, 3.0)  # of priors and posteriors
@@ -84,7 +85,7 @@ class ConvDRAW(UnrolledModel[ConvDRAWConfig]):
         with torch.no_grad():
             self.first_canvas[spec.channels :] = LOG_SCALE_OF_UNIT_VARIANCE
         for head in (self.head_posterior, self.head_prior, self.head_canvas):
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(bias_of(head))
             if config.has_linear_start or head is not self.head_posterior:
                 nn.init.zeros_(head.weight)
         if config.has_linear_start:
@@ -164,7 +165,7 @@ class ConvDRAW(UnrolledModel[ConvDRAWConfig]):
         canvas, encoder, decoder = self.start(len(images))
         latents: list[Tensor] = []
         seen = self.likelihood(canvas, latents)
-        kl, log_ratio = [], []
+        kl, log_ratio = list[Tensor](), list[Tensor]()
         for unit, frame in zip(noise.unbind(), self.frames(x), strict=True):
             evidence = self.read_image(torch.cat([x, x - seen[0]], dim=1))
             encoder = self.encoder([evidence, decoder[0]], encoder)

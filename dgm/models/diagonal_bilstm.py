@@ -72,7 +72,7 @@ class DiagonalBiLSTMLayer(nn.Module):
         return F.pad(right, (0, 0, 1, 0))[:, :, :-1]
 
 
-class DiagonalBiLSTM(PixelRNN[DiagonalBiLSTMConfig]):
+class DiagonalBiLSTM(PixelRNN[DiagonalBiLSTMConfig, DiagonalBiLSTMLayer]):
     """PixelRNN with Diagonal BiLSTM layers."""
 
     config_type = DiagonalBiLSTMConfig
@@ -84,7 +84,7 @@ class DiagonalBiLSTM(PixelRNN[DiagonalBiLSTMConfig]):
 
     @torch.no_grad()
     def conditionals(self, num_images: int) -> Conditionals:
-        layers = [CachedDiagonalLayer(layer, num_images, self.spec) for layer in self.layers]  # type: ignore[arg-type]
+        layers = [CachedDiagonalLayer(layer, num_images, self.spec) for layer in self.layers]
         return CachedPixelRNN(self, layers, num_images)
 
 

@@ -38,6 +38,7 @@ from dgm.models.draw.attention_window import (
 )
 from dgm.nets.lstm_cells import LSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
+from dgm.nets.zero_layers import zero_layer
 from dgm.types import Images, ImageSpec
 
 Canvas: TypeAlias = tuple[Tensor, ...]  # (N, C, H, W): the mean and, where it is painted, what widens the log-scale
@@ -82,8 +83,7 @@ class DRAW(UnrolledModel[DRAWConfig]):
         self.head_write = nn.Linear(hidden, NUM_ATTENTION_PARAMETERS)
         self.first_canvas = nn.Parameter(torch.zeros(self.num_maps, spec.height, spec.width))
         self.log_scale = nn.Parameter(torch.full((spec.channels, 1, 1), LOG_SCALE_OF_UNIT_VARIANCE))
-        nn.init.zeros_(self.head_patch.weight)  # the canvas stays the mean image at first
-        nn.init.zeros_(self.head_patch.bias)
+        zero_layer(self.head_patch)  # the canvas stays the mean image at first
         self.head_tiles: nn.Parameter | None = None
         self.head_expected: nn.Linear | None = None
         self._set_windows(config)
@@ -111,8 +111,7 @@ class DRAW(UnrolledModel[DRAWConfig]):
         self.head_tiles = nn.Parameter(torch.stack([tiles, tiles]))  # of reading and of writing
         self.head_expected = nn.Linear(config.num_hidden, 2 * config.num_latents)
         for head in (self.head_read, self.head_write, self.head_posterior, self.head_expected):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            zero_layer(head)
 
     @torch.no_grad()
     def prepare(self, images: Images, generator: torch.Generator) -> None:
@@ -214,7 +213,7 @@ class DRAW(UnrolledModel[DRAWConfig]):
         x = unit_from_levels(images, self.spec.levels, self.first_canvas.dtype)
         canvas = self.start(len(images))
         encoder, decoder = self.encoder.first_state(len(images)), self.decoder.first_state(len(images))
-        kl, log_ratio = [], []
+        kl, log_ratio = list[Tensor](), list[Tensor]()
         for step, unit in enumerate(noise.unbind()):
             posterior, encoder = self.encode(step, x, canvas, encoder, decoder)
             z = posterior.mean + posterior.log_std.exp() * unit

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgm.models.pixelcnn_pp.shifted_conv import GatedResnet, ShiftedConv2d, ShiftedConvTranspose2d, concat_elu
-from dgm.models.pixelcnn_pp.two_stream import TwoStreamNet, blocks_of
+from dgm.models.pixelcnn_pp.shifted_conv import GatedResnet, ShiftedConv2d, concat_elu
+from dgm.models.pixelcnn_pp.two_stream import TwoStreamNet
 
 
 class RowConv:
@@ -118,10 +118,10 @@ class StageCache:
     """The blocks of one grid, and the link to the next coarser grid, if there is one."""
 
     def __init__(self, net: TwoStreamNet, stage: int, num_images: int, width: int) -> None:
-        self.encoder_u = [RowBlock(block) for block in blocks_of(net.encoder_u, stage)]
-        self.decoder_u = [RowBlock(block) for block in blocks_of(net.decoder_u, stage)]
-        self.encoder_ul = [PixelBlock(block, num_images, width) for block in blocks_of(net.encoder_ul, stage)]
-        self.decoder_ul = [PixelBlock(block, num_images, width) for block in blocks_of(net.decoder_ul, stage)]
+        self.encoder_u = [RowBlock(block) for block in net.encoder_u[stage]]
+        self.decoder_u = [RowBlock(block) for block in net.decoder_u[stage]]
+        self.encoder_ul = [PixelBlock(block, num_images, width) for block in net.encoder_ul[stage]]
+        self.decoder_ul = [PixelBlock(block, num_images, width) for block in net.decoder_ul[stage]]
         self.coarser: StageCache | None = None
         if stage + 1 < len(net.encoder_u):
             self.coarser = StageCache(net, stage + 1, num_images, width // 2)
@@ -130,10 +130,6 @@ class StageCache:
     def _build_links(self, net: TwoStreamNet, stage: int, num_images: int, width: int) -> None:
         shrink_u, shrink_ul = net.shrink_u[stage], net.shrink_ul[stage]
         expand_u, expand_ul = net.expand_u[stage], net.expand_ul[stage]
-        assert isinstance(shrink_u, ShiftedConv2d)
-        assert isinstance(shrink_ul, ShiftedConv2d)
-        assert isinstance(expand_u, ShiftedConvTranspose2d)
-        assert isinstance(expand_ul, ShiftedConvTranspose2d)
         self.shrink_u = RowConv(shrink_u)
         kernel = shrink_ul.kernel()
         self.shrink_ul = PixelConv(torch.cat([kernel, -kernel]), _mirrored(shrink_ul.bias), num_images, width)

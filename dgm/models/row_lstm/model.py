@@ -69,7 +69,7 @@ class RowLSTMLayer(nn.Module):
         return x + self.up(channel_major(h[0], x))
 
 
-class RowLSTM(PixelRNN[RowLSTMConfig]):
+class RowLSTM(PixelRNN[RowLSTMConfig, RowLSTMLayer]):
     """PixelRNN with Row LSTM layers."""
 
     config_type = RowLSTMConfig
@@ -84,7 +84,7 @@ class RowLSTM(PixelRNN[RowLSTMConfig]):
 
     @torch.no_grad()
     def conditionals(self, num_images: int) -> Conditionals:
-        layers = [CachedRowLSTMLayer(layer, num_images, self.spec) for layer in self.layers]  # type: ignore[arg-type]
+        layers = [CachedRowLSTMLayer(layer, num_images, self.spec) for layer in self.layers]
         return CachedPixelRNN(self, layers, num_images)
 
 

@@ -28,7 +28,9 @@ from dgm.distributions.discretized_logistic import (
 from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import GradientTrained, LatentVariableModel, Objective
 from dgm.models.vae_iaf.bidirectional_layer import BidirectionalLayer, Evidence
+from dgm.nets.layer_list import LayerList
 from dgm.nets.patch_pca import PatchPCA
+from dgm.nets.zero_layers import zero_layer
 from dgm.types import Images, ImageSpec
 
 NOISE_STD = 0.15  # of the likelihood before training, where there is no linear start
@@ -64,7 +66,7 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
         if spec.height % stride or spec.width % stride:
             raise ValueError(f"stem_stride {stride} does not divide {spec.height} x {spec.width}")
         self.stem = nn.Conv2d(spec.channels, features, 2 * stride + 1, stride, padding=stride)
-        self.layers = nn.ModuleList(  # from the top down
+        self.layers = LayerList(  # from the top down
             BidirectionalLayer(features, config.num_latents, config.num_hidden_layers, is_top=index == 0)
             for index in range(config.num_layers)
         )
@@ -77,8 +79,7 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
         self.linear: PatchPCA | None = None
         if config.has_linear_start:
             self.linear = PatchPCA(spec, stride, config.num_latents * config.num_layers)
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+            zero_layer(self.head)
 
     def prepare(self, images: Images, generator: torch.Generator) -> None:
         if self.linear is not None:
@@ -98,13 +99,13 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
         """
         x = unit_from_levels(images, self.spec.levels, self.top.dtype)
         frames = self._frames(x)
-        h, evidence = self.stem(2 * x), []
+        h, evidence = self.stem(2 * x), list[Evidence]()
         for layer in reversed(self.layers):
-            h, found = layer.up(h)  # type: ignore[operator]
+            h, found = layer.up(h)
             evidence.append(found)
-        h, latents, kl_maps = self.top.expand_as(h), [], []
+        h, latents, kl_maps = self.top.expand_as(h), list[Tensor](), list[Tensor]()
         for layer, frame, unit in zip(self.layers, frames, noise.unbind(), strict=True):
-            h, z, kl = self._posterior_layer(layer, h, evidence.pop(), frame, unit)  # type: ignore[arg-type]
+            h, z, kl = self._posterior_layer(layer, h, evidence.pop(), frame, unit)
             latents.append(z)
             kl_maps.append(kl)
         log_prob = discretized_logistic_log_prob(images, *self.decode(h, latents), self.spec.levels)
@@ -166,11 +167,11 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
     def sample(self, num_images: int, generator: torch.Generator, temperature: float = 1.0) -> Images:
         stride = self.config.stem_stride
         h = self.top.expand(num_images, -1, self.spec.height // stride, self.spec.width // stride)
-        latents = []
+        latents: list[Tensor] = []
         for layer in self.layers:
-            prior, _, deterministic = layer.read(h)  # type: ignore[operator]
+            prior, _, deterministic = layer.read(h)
             latents.append(prior.sample(generator, temperature))
-            h = layer.write(h, latents[-1], deterministic)  # type: ignore[operator]
+            h = layer.write(h, latents[-1], deterministic)
         mean, log_scale = self.decode(h, latents)
         levels = sample_discretized_logistic(mean, log_scale, self.spec.levels, generator, temperature)
         return levels.to(torch.uint8)
