@@ -25,7 +25,7 @@ INITIAL_LOG_SCALE = -1.5  # 28 grey levels of 256, near the spread of all pixels
 
 
 def num_mixture_parameters(channels: int, num_mixtures: int) -> int:
-    """Numbers a pixel: a weight, `channels` means and log-scales, and a coefficient a pair of channels, a component."""
+    """Numbers per pixel. Of each component: a weight, `channels` means and log-scales, and a coefficient per pair."""
     return num_mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)
 
 

@@ -89,7 +89,7 @@ class DiagonalBiLSTM(PixelRNN[DiagonalBiLSTMConfig, DiagonalBiLSTMLayer]):
 
 
 class CachedDiagonalLayer:
-    """Incremental form of a DiagonalBiLSTMLayer: the scan from the left a sub-pixel at a time, the other once a row."""
+    """Incremental form of a DiagonalBiLSTMLayer: the left scan one sub-pixel at a time, the other once per row."""
 
     def __init__(self, layer: DiagonalBiLSTMLayer, num_images: int, spec: ImageSpec) -> None:
         device = layer.up.bias.device

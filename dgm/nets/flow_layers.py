@@ -1,4 +1,6 @@
-"""Invertible layers: couplings, batch norm and actnorm as flow layers, squeeze, logit, each with its log-determinant.
+"""Layers of normalizing flows with their log-determinants: couplings, batch norm, actnorm, squeeze and logit.
+
+Also the masks and the residual network that the affine couplings use.
 
 Every layer maps (x, log_det) -> (y, log_det + log |det dy/dx|) and back with `inverse`. Log-determinants are float64
 (N,), whatever the precision of the networks inside.

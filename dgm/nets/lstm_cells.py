@@ -1,7 +1,7 @@
 """One step of a long short-term memory, on vectors or on maps; all gates come from one product.
 
 Source: Hochreiter & Schmidhuber (1997), "Long short-term memory"; Shi et al. (2015), arXiv 1506.04214, section 3.1.
-Differs: no peepholes; one bias a gate, that of the forget gate 1 at first; the first state is learned.
+Differs: no peepholes; one bias per gate, that of the forget gate 1 at first; the first state is learned.
 """
 
 from __future__ import annotations

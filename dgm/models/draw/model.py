@@ -5,10 +5,10 @@ Source: Gregor et al. (2015), arXiv 1502.04623, sections 2 and 3; 64 glimpses, L
 Differs: an image is levels, so its likelihood is a logistic integrated over each level's bin (arXiv 1701.05517, section
 2.1), its mean the canvas, which is not squashed; the first canvas is the mean image, the window at first a wide grid
 over the whole image. Where has_linear_start, a glimpse has a bias of its own for its window, the windows at first tile
-the image, and a patch is, plus what the decoder says, the reconstruction of probabilistic PCA of tiles: z is by how
-much its coefficients differ from those that the decoder expected, in the deviation that it expected; a posterior is
-the linear one moved by the encoder. Where there are more glimpses than tiles, those of a tile follow each other and
-share out its components, the largest first. Training then starts at the bound of PCA of patches.
+the image, and a patch is the reconstruction of probabilistic PCA of tiles plus the decoder's output. z is the
+standardised residual of the tile's PCA coefficients, (coefficient - decoder mean) / decoder std; a posterior is the
+linear one plus a correction by the encoder. Where there are more glimpses than tiles, those of a tile follow each other
+and share out its components, the largest first. Training then starts at the bound of PCA of patches.
 """
 
 from __future__ import annotations

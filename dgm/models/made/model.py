@@ -3,8 +3,8 @@
 Source: Germain, Gregor, Murray & Larochelle (2015), arXiv 1502.03509: masks (section 3), the direct link, other
 orders and several masks (section 4). The paper models binary digits and has no CIFAR-10 figure.
 Differs: the head (the paper's is Bernoulli); an ensemble averages the joint probabilities of its masks, which is a
-distribution, not the conditionals or logits of an image, which is none; the direct link moves the means only, is
-measured in units of the residual scale and starts as a linear predictor (see `MADE.prepare`).
+valid distribution, where averaged logits are not; the direct link changes the means only, is measured in units of the
+residual scale and starts as a linear predictor (see `MADE.prepare`).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
         return ranks_of(order), degrees
 
     def _initialise(self) -> None:
-        """Scale mixtures around the left neighbour; the hidden units start without a say."""
+        """Scale mixtures around the left neighbour; the hidden units have no effect at first."""
         num_inputs, channels, components = self.spec.num_subpixels, self.spec.channels, self.config.num_components
         nn.init.zeros_(self.head.weight)
         bias = torch.zeros(num_inputs, 3, components)

@@ -38,7 +38,7 @@ class TwoStreamNet(nn.Module):
         self.stem_u = ShiftedConv2d(in_channels, features, "down", weight_norm=weight_norm)
         self.stem_above = ShiftedConv2d(in_channels, features, "down", kernel_size=(1, 3), weight_norm=weight_norm)
         self.stem_left = ShiftedConv2d(in_channels, features, "down_right", kernel_size=(2, 1), weight_norm=weight_norm)
-        sizes = [num_resnets + 1] * (num_stages - 1) + [num_resnets]  # short-cuts a stage: blocks and the map before
+        sizes = [num_resnets + 1] * (num_stages - 1) + [num_resnets]  # short-cuts per stage: blocks and the map before
         self.encoder_u = LayerList(blocks("down", num_resnets, 0) for _ in sizes)
         self.encoder_ul = LayerList(blocks("down_right", num_resnets, features) for _ in sizes)
         self.decoder_u = LayerList(blocks("down", size, features) for size in sizes)

@@ -1,7 +1,7 @@
-"""TwoStreamNet one pixel at a time: stream u once a row, stream ul once a pixel, coarser grids at their own rate.
+"""TwoStreamNet one pixel at a time: stream u once per row, stream ul once per pixel, coarser grids at their own rate.
 
 What a block of stream ul takes from the row above is added up for the whole row when the row begins, so that a pixel
-costs two small matrix products a block. Its features are kept mirrored, (x, -x): concat_elu is then a plain ELU, and
+costs two small matrix products per block. Its features are kept mirrored, (x, -x): concat_elu is then a plain ELU, and
 every packed weight also writes its output mirrored.
 Source of the idea: Ramachandran et al. (2017), arXiv 1704.06001.
 """
@@ -204,7 +204,7 @@ class TwoStreamCache:
         self.stem_left_bias = _mirrored(net.stem_left.bias)
 
     def features(self) -> Tensor:
-        """Output of the network at the next pixel. To be called once a pixel. Shapes: -> (N, features)."""
+        """Output of the network at the next pixel. To be called once per pixel. Shapes: -> (N, features)."""
         if self.column == 0:
             self._start_row()
         ul = self.stem[:, self.column]

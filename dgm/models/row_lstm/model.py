@@ -89,7 +89,7 @@ class RowLSTM(PixelRNN[RowLSTMConfig, RowLSTMLayer]):
 
 
 class CachedRowLSTMLayer:
-    """Incremental form of a RowLSTMLayer: state-to-state once a row, the rest once a sub-pixel."""
+    """Incremental form of a RowLSTMLayer: state-to-state once per row, the rest once per sub-pixel."""
 
     def __init__(self, layer: RowLSTMLayer, num_images: int, spec: ImageSpec) -> None:
         order, gate_order = layer.hidden.argsort(stable=True), layer.gates.argsort(stable=True)

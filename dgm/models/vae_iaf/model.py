@@ -3,8 +3,8 @@
 Source: Kingma et al. (2016), arXiv 1606.04934, section 5.2 and appendix C, and the authors' code for CIFAR-10: one
 5 x 5 convolution of stride 2, 20 layers of 160 maps and 32 latent maps on the 16 x 16 grid, free bits per map.
 Differs: no weight normalisation; the likelihood's first and last level take the tails, so that it sums to one.
-Where has_linear_start, latents live in the frame of the exact posterior of probabilistic PCA of patches: the layers
-share out its components, the largest on top, and training starts at its bound.
+With has_linear_start, z is standardised by the exact posterior of probabilistic PCA of patches: the layers take its
+components in order of variance, the largest on top, and training starts at the bound of that PCA.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class VAEIAFConfig(Config):
     """num_latents: maps of each layer, on the grid of stride stem_stride. num_hidden_layers: of each flow's network.
 
     free_nats_per_map: the KL of a map, averaged over the batch, costs at least this much in training.
-    has_subpixel_scale: log-scales of the likelihood come from the decoder instead of one a channel.
+    has_subpixel_scale: log-scales of the likelihood come from the decoder instead of one per channel.
     """
 
     num_layers: int = Field(ge=1)
