@@ -20,7 +20,7 @@ from dgm.distributions.precision import at_least_float32
 LOG_SCALE_OF_UNIT_VARIANCE = math.log(math.sqrt(3) / math.pi)
 LOG_SCALE_RANGE = (-8.0, 3.0)  # that decoders of latents are held to, in units where the levels span [-1, 1]
 
-MAX_ABS_LOG_SCALE = 20.0  # beyond it nothing changes but the risk of an overflow, hence of a gradient that is no number
+MAX_ABS_LOG_SCALE = 20.0  # beyond it probabilities do not change, but exp can overflow and make gradients non-finite
 
 
 def unit_from_levels(values: Tensor, levels: int, dtype: torch.dtype) -> Tensor:

@@ -26,7 +26,9 @@ class MCGSM(nn.Module):
     Differs: the code fixes m at zero; here it is learned, from zero.
     """
 
-    def __init__(self, num_features: int, dim: int, num_components: int, num_scales: int, num_gate_features: int):
+    def __init__(
+        self, num_features: int, dim: int, num_components: int, num_scales: int, num_gate_features: int
+    ) -> None:
         super().__init__()
         self.dim, self.num_components, self.num_scales = dim, num_components, num_scales
         self.log_weight = nn.Parameter(torch.zeros(num_components, num_scales))  # eta

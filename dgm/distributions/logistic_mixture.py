@@ -25,7 +25,7 @@ INITIAL_LOG_SCALE = -1.5  # 28 grey levels of 256, near the spread of all pixels
 
 
 def num_mixture_parameters(channels: int, num_mixtures: int) -> int:
-    """Numbers a pixel: a weight, `channels` means and log-scales, and a coefficient a pair of channels, a component."""
+    """Numbers per pixel. Of each component: a weight, `channels` means and log-scales, and a coefficient per pair."""
     return num_mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)
 
 
@@ -93,10 +93,10 @@ class LogisticMixture:
         x = unit_from_levels(values, self.levels, self.means.dtype).unsqueeze(-1)
         means = [self.means[..., 0, :]]
         for channel in range(1, values.shape[-1]):
-            means.append(self._conditional_mean(channel, x[..., :channel, :]))
+            means.append(self.conditional_mean(channel, x[..., :channel, :]))
         return torch.stack(torch.broadcast_tensors(*means), dim=-2)
 
-    def _conditional_mean(self, channel: int, earlier: Tensor) -> Tensor:
+    def conditional_mean(self, channel: int, earlier: Tensor) -> Tensor:
         """Shapes: positions of the earlier channels (..., channel, 1) -> (..., M)."""
         first = channel * (channel - 1) // 2
         shift = (self.coefficients[..., first : first + channel, :] * earlier).sum(dim=-2)
@@ -130,7 +130,7 @@ class MixtureChain:
         self.earlier.append(unit_from_levels(values, mixture.levels, self.mean.dtype))
         self.channel += 1
         if self.channel < mixture.means.shape[1]:
-            self.mean = mixture._conditional_mean(self.channel, torch.stack(self.earlier, dim=1).unsqueeze(-1))
+            self.mean = mixture.conditional_mean(self.channel, torch.stack(self.earlier, dim=1).unsqueeze(-1))
 
 
 def _sum_of_earlier(x: Tensor, dim: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Generic, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dgm.distributions.discretized_logistic import unit_from_levels
 from dgm.model_api.contracts import ConfigT, TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv
+from dgm.nets.layer_list import LayerList, LayerT
 from dgm.nets.lstm_cells import update_in_place
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
 from dgm.nets.pixel_head import PixelHead
@@ -39,18 +40,18 @@ class CachedLayer(Protocol):
         ...
 
 
-class PixelRNN(TrainedAutoregressiveModel[ConfigT]):
+class PixelRNN(TrainedAutoregressiveModel[ConfigT], Generic[ConfigT, LayerT]):
     """7x7 convolution with mask A, residual LSTM layers of 2h features, a head."""
 
     stem: MaskedConv2d
-    layers: nn.ModuleList
+    layers: LayerList[LayerT]
     readout: PixelHead
 
-    def build(self, layer: Callable[[ImageSpec, int], nn.Module], num_hidden: int, num_layers: int) -> Tensor:
+    def build(self, layer: Callable[[ImageSpec, int], LayerT], num_hidden: int, num_layers: int) -> Tensor:
         """Makes stem and layers of h = `num_hidden`; the degrees of the features that the head will read."""
         stream = feature_degrees(2 * num_hidden, self.spec)
         self.stem = MaskedConv2d(input_degrees(self.spec), stream, (7, 7), "A")
-        self.layers = nn.ModuleList(layer(self.spec, num_hidden) for _ in range(num_layers))
+        self.layers = LayerList(layer(self.spec, num_hidden) for _ in range(num_layers))
         return stream
 
     def scaled(self, values: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ class CachedPixelRNN(RasterConditionals):
     """Each activation computed once: a sub-pixel costs the features of its own degree at its own pixel."""
 
     @torch.no_grad()
-    def __init__(self, model: PixelRNN, layers: Sequence[CachedLayer], num_images: int) -> None:
+    def __init__(self, model: PixelRNN[Any, Any], layers: Sequence[CachedLayer], num_images: int) -> None:
         self.model, self.layers = model, layers
         stream = feature_degrees(len(model.stem.bias), model.spec)
         self.stem = CachedConv(model.stem, input_degrees(model.spec), stream, num_images, model.spec)

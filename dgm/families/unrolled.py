@@ -1,7 +1,6 @@
-"""Latent-variable models that are unrolled over steps: what makes a bound and samples out of one pass over the steps.
+"""Base class of DRAW and Conv DRAW: ELBO, importance weights, loss and sampler, all from one `unroll` over the steps.
 
-A model says what its networks do with standard normal noise, the same for scoring as for sampling; the bound, its
-importance weights, the loss and the sampler follow from that, here, once.
+A model implements `unroll` (posterior noise to the terms of the bound) and `generate` (prior noise to the likelihood).
 Source: Gregor et al. (2015), arXiv 1502.04623, sections 2.2 and 2.3: loss of the latents summed over steps; sampler.
 """
 
@@ -9,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,14 +20,14 @@ from dgm.types import Images, ImageSpec
 
 
 class UnrolledModel(GradientTrained[ConfigT], LatentVariableModel[ConfigT]):
-    """q(z | x) = prod_t q(z_t | x, z before t), P(x | z) independent discretized logistics, minimises -bound.
+    """q(z | x) = prod_t q(z_t | x, z before t), P(x | z) independent discretized logistics; the loss is -bound.
 
     linear: the fitted principal components that training starts from, if the model sets them.
     """
 
     hot_method = "unroll"
 
-    def __init__(self, spec: ImageSpec, config: Any) -> None:
+    def __init__(self, spec: ImageSpec, config: ConfigT) -> None:
         super().__init__(spec, config)
         self.linear: PatchPCA | None = None
 

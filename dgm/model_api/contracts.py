@@ -1,4 +1,4 @@
-"""What a model is: the classes that every row of the table derives from.
+"""What a model is: the base classes of all models.
 
 The base class that a model derives from decides how its number may be called, so `exact` or `lower_bound` is
 computed from the parts and never typed by hand:
@@ -8,8 +8,9 @@ DensityModel           log_density + dequantization -> "dequantized"
 BoundModel             bound_terms                  -> "elbo"
 LatentVariableModel    log_weights, K samples       -> "importance-weighted (K)"
 
-How a model learns is independent of that: GradientTrained (the engine's loop) or Fitted (closed form, EM). The two
-Trained... classes join the most frequent pairs; bound models write their own objective (free bits and the like).
+How a model learns is independent of that: GradientTrained (the engine's loop) or Fitted (closed form, EM).
+TrainedAutoregressiveModel and TrainedDensityModel combine the two; variational models write their own training
+objective (warm-up of the KL term, free bits).
 """
 
 from __future__ import annotations
@@ -30,12 +31,9 @@ from dgm.model_api.ancestral import Conditionals, RecomputedConditionals, sample
 from dgm.types import Images, ImageSpec, NatsPerImage
 
 EXACT = "exact"
-
-
 DEQUANTIZED = "dequantized"
-
-
 ELBO = "elbo"
+
 ConfigT = TypeVar("ConfigT", bound=Config, default=Config, covariant=True)  # the type of a model's configuration
 
 
@@ -44,7 +42,7 @@ class LogLikelihood:
     """log P(image) of each image, or a lower bound on it.
 
     nats: (N,) float64, natural logarithm. method: exact, dequantized, elbo or importance-weighted (K).
-    terms: what `nats` is the sum of, if the model says so, each (N,).
+    terms: the parts whose sum is `nats`, each (N,); empty if the model has none.
     """
 
     nats: NatsPerImage

@@ -4,9 +4,9 @@ Source: Gregor et al. (2016), arXiv 1604.08772, section 2: convolutional LSTMs, 
 prior from the decoder's, canvas by sub-pixel convolution; for CIFAR-10, as far as its code and others' agree, 32 steps
 of 12 maps of latents on the 16 x 16 grid and 5 x 5 kernels.
 Differs: maps that read the image or the canvas are as many as sub-pixels of a place; the likelihood is a logistic
-integrated over each level's bin, its tails folded in, so that it sums to one. Where has_linear_start, latents live in
-the frame of the exact posterior of probabilistic PCA of patches: the steps share out its components, the largest
-first, the canvas is the linear reconstruction plus what the decoder writes, and training starts at its bound.
+integrated over each level's bin, its tails folded in, so that it sums to one. With has_linear_start, z is standardised
+by the exact posterior of probabilistic PCA of patches; the steps take its components in order of variance, the canvas
+is the linear reconstruction plus the decoder's output, and training starts at the bound of that PCA.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dgm.distributions.precision import sum_per_image
 from dgm.families.unrolled import UnrolledModel
 from dgm.nets.lstm_cells import ConvLSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
+from dgm.nets.zero_layers import bias_of
 from dgm.types import Images, ImageSpec
 
 LOG_STD_RANGE = (-8.0, 3.0)  # of priors and posteriors
@@ -84,7 +85,7 @@ class ConvDRAW(UnrolledModel[ConvDRAWConfig]):
         with torch.no_grad():
             self.first_canvas[spec.channels :] = LOG_SCALE_OF_UNIT_VARIANCE
         for head in (self.head_posterior, self.head_prior, self.head_canvas):
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(bias_of(head))
             if config.has_linear_start or head is not self.head_posterior:
                 nn.init.zeros_(head.weight)
         if config.has_linear_start:
@@ -125,7 +126,7 @@ class ConvDRAW(UnrolledModel[ConvDRAWConfig]):
         return DiagonalGaussian.from_network(mean, log_std.clamp(*LOG_STD_RANGE))
 
     def posterior(self, encoder: LSTMState, frame: DiagonalGaussian | None) -> DiagonalGaussian:
-        """q(z_t | x, z before t), in the frame of the linear start if there is one. Shapes: -> (N, latents, h, w)."""
+        """q(z_t | x, z before t), relative to `frame` if there is one. Shapes: -> (N, latents, h, w)."""
         mean, log_std = self.head_posterior(encoder[0]).chunk(2, dim=1)
         found = DiagonalGaussian.from_network(mean, log_std.clamp(*LOG_STD_RANGE))
         if frame is None:
@@ -164,7 +165,7 @@ class ConvDRAW(UnrolledModel[ConvDRAWConfig]):
         canvas, encoder, decoder = self.start(len(images))
         latents: list[Tensor] = []
         seen = self.likelihood(canvas, latents)
-        kl, log_ratio = [], []
+        kl, log_ratio = list[Tensor](), list[Tensor]()
         for unit, frame in zip(noise.unbind(), self.frames(x), strict=True):
             evidence = self.read_image(torch.cat([x, x - seen[0]], dim=1))
             encoder = self.encoder([evidence, decoder[0]], encoder)

@@ -37,7 +37,7 @@ CHUNK = 1024  # images or blocks that are worked on at once
 
 
 class DeepGMMConfig(Config):
-    """block_size: side of a block in pixels. num_components: K, transforms a block.
+    """block_size: side of a block in pixels. num_components: K, transforms per block.
     tree_states: hidden states of the blocks' parents, grandparents, ..., root; empty for independent blocks.
     num_fit_images: the first ones; null for all. has_mirrored_whitening: the whitening is also that of their mirror
     images, so that it fits them less closely and others better.

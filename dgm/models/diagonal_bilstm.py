@@ -72,7 +72,7 @@ class DiagonalBiLSTMLayer(nn.Module):
         return F.pad(right, (0, 0, 1, 0))[:, :, :-1]
 
 
-class DiagonalBiLSTM(PixelRNN[DiagonalBiLSTMConfig]):
+class DiagonalBiLSTM(PixelRNN[DiagonalBiLSTMConfig, DiagonalBiLSTMLayer]):
     """PixelRNN with Diagonal BiLSTM layers."""
 
     config_type = DiagonalBiLSTMConfig
@@ -84,12 +84,12 @@ class DiagonalBiLSTM(PixelRNN[DiagonalBiLSTMConfig]):
 
     @torch.no_grad()
     def conditionals(self, num_images: int) -> Conditionals:
-        layers = [CachedDiagonalLayer(layer, num_images, self.spec) for layer in self.layers]  # type: ignore[arg-type]
+        layers = [CachedDiagonalLayer(layer, num_images, self.spec) for layer in self.layers]
         return CachedPixelRNN(self, layers, num_images)
 
 
 class CachedDiagonalLayer:
-    """Incremental form of a DiagonalBiLSTMLayer: the scan from the left a sub-pixel at a time, the other once a row."""
+    """Incremental form of a DiagonalBiLSTMLayer: the left scan one sub-pixel at a time, the other once per row."""
 
     def __init__(self, layer: DiagonalBiLSTMLayer, num_images: int, spec: ImageSpec) -> None:
         device = layer.up.bias.device

@@ -17,6 +17,7 @@ from dgm.distributions.discretized_logistic import unit_from_levels
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
+from dgm.nets.layer_list import LayerList
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
 from dgm.nets.raster import RasterConditionals
 from dgm.nets.softmax_head import SoftmaxHead
@@ -76,9 +77,7 @@ class GatedPixelCNN(TrainedAutoregressiveModel[GatedPixelCNNConfig]):
         super().__init__(spec, config)
         p = config.num_features
         stem = GatedLayer(p, STEM_KERNEL, spec, is_first=True)
-        self.layers = nn.ModuleList(
-            [stem, *(GatedLayer(p, config.kernel_size, spec) for _ in range(config.num_layers))]
-        )
+        self.layers = LayerList([stem, *(GatedLayer(p, config.kernel_size, spec) for _ in range(config.num_layers))])
         self.readout = SoftmaxHead(feature_degrees(p, spec), config.num_head_features, spec)
 
     def scaled(self, values: Tensor) -> Tensor:
@@ -91,7 +90,7 @@ class GatedPixelCNN(TrainedAutoregressiveModel[GatedPixelCNNConfig]):
         skips: list[Tensor] = []
         for layer in self.layers:
             vertical, horizontal = layer(vertical, horizontal)
-            skips.append(layer.skip(horizontal))  # type: ignore[operator]
+            skips.append(layer.skip(horizontal))
         return torch.stack(skips).sum(0)
 
     def log_prob(self, images: Images) -> Tensor:
@@ -149,7 +148,7 @@ class CachedGatedPixelCNN(RasterConditionals):
     @torch.no_grad()
     def __init__(self, model: GatedPixelCNN, num_images: int) -> None:
         self.model, spec = model, model.spec
-        self.layers = [CachedGatedLayer(layer, num_images, spec) for layer in model.layers]  # type: ignore[arg-type]
+        self.layers = [CachedGatedLayer(layer, num_images, spec) for layer in model.layers]
         self.readout = model.readout.cached(num_images)
         self.row = model.readout.first.bias.new_zeros(num_images, spec.channels, 1, spec.width)
         self.is_first_row = True

@@ -22,6 +22,8 @@ from dgm.dequantization import dequantize
 from dgm.distributions.gaussian import image_moments, zca
 from dgm.model_api.contracts import TrainedDensityModel
 from dgm.nets.flow_layers import AdditiveCoupling, invert
+from dgm.nets.layer_list import LayerList
+from dgm.nets.zero_layers import zero_layer
 from dgm.types import Images, ImageSpec
 
 NUM_FIXED_POINT_STEPS = 30
@@ -54,7 +56,7 @@ class NICE(TrainedDensityModel[NICEConfig]):
         self.mean = nn.Buffer(torch.full((size,), spec.levels / 2))
         self.whitening = nn.Buffer(torch.eye(size))
         self.whitening_log_det = nn.Buffer(torch.zeros((), dtype=torch.float64))
-        self.couplings = nn.ModuleList(
+        self.couplings = LayerList(
             AdditiveCoupling(self._network(index % 2), parity=index % 2) for index in range(config.num_couplings)
         )
         self.log_scale = nn.Parameter(torch.zeros(size))
@@ -68,8 +70,7 @@ class NICE(TrainedDensityModel[NICEConfig]):
         for num_inputs, num_outputs in itertools.pairwise(widths):
             layers += [nn.Linear(num_inputs, num_outputs), nn.ReLU(), nn.Dropout(config.dropout)]
         head = nn.Linear(widths[-1], num_shifted)
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
+        zero_layer(head)
         return nn.Sequential(*layers, head)
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from dgm.distributions.discretized_logistic import unit_from_levels
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
+from dgm.nets.layer_list import LayerList
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
 from dgm.nets.raster import RasterConditionals
 from dgm.nets.softmax_head import SoftmaxHead
@@ -59,7 +60,7 @@ class PixelCNN(TrainedAutoregressiveModel[PixelCNNConfig]):
         super().__init__(spec, config)
         outer = feature_degrees(2 * config.num_features, spec)
         self.stem = MaskedConv2d(input_degrees(spec), outer, (7, 7), "A")
-        self.blocks = nn.ModuleList(ResidualBlock(config.num_features, spec) for _ in range(config.num_blocks))
+        self.blocks = LayerList(ResidualBlock(config.num_features, spec) for _ in range(config.num_blocks))
         self.readout = SoftmaxHead(outer, config.num_head_features, spec)
 
     def scaled(self, values: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ class CachedPixelCNN(RasterConditionals):
         self.model, spec = model, model.spec
         outer = feature_degrees(2 * model.config.num_features, spec)
         self.stem = CachedConv(model.stem, input_degrees(spec), outer, num_images, spec)
-        self.blocks = [CachedBlock(block, num_images, spec) for block in model.blocks]  # type: ignore[arg-type]
+        self.blocks = [CachedBlock(block, num_images, spec) for block in model.blocks]
         self.readout = model.readout.cached(num_images)
         self.begin(spec)
 

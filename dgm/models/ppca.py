@@ -106,7 +106,7 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
         return 2 * factor.diagonal().log().sum() + (dim - q) * self.noise_variance.log()
 
     def _expected_log_density(self, covariance: Tensor) -> float:
-        """Mean log-density of data with the model's mean and this covariance, in nats an image."""
+        """Mean log-density of data with the model's mean and this covariance, in nats per image."""
         factor = self._posterior_factor()
         half = torch.linalg.solve_triangular(factor, self.loadings.T, upper=False)
         trace = (covariance.diagonal().sum() - ((half @ covariance) * half).sum()) / self.noise_variance

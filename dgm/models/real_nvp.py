@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from dgm.config.parse import Config
 from dgm.dequantization import dequantize
@@ -32,6 +32,7 @@ from dgm.nets.flow_layers import (
     checkerboard_mask,
     invert,
 )
+from dgm.nets.layer_list import LayerList
 from dgm.types import Images, ImageSpec
 
 
@@ -63,7 +64,7 @@ class RealNVP(TrainedDensityModel[RealNVPConfig]):
                 f"{spec.height} x {spec.width}"
             )
         self.logit = Logit(spec.levels, config.margin)
-        self.scales = nn.ModuleList()
+        self.scales: LayerList[LayerList[FlowLayer]] = LayerList()
         channels, height, width, features = spec.channels, spec.height, spec.width, config.num_features
         for scale in range(config.num_scales):
             is_last = scale == config.num_scales - 1
@@ -73,7 +74,7 @@ class RealNVP(TrainedDensityModel[RealNVPConfig]):
                 layers += [Squeeze()]
                 layers += self._couplings(3, channels, (height, width), features, is_checkerboard=False)
                 channels //= 2
-            self.scales.append(nn.ModuleList(layers))
+            self.scales.append(LayerList(layers))
 
     def _couplings(
         self, count: int, channels: int, size: tuple[int, int], features: int, is_checkerboard: bool
@@ -94,7 +95,7 @@ class RealNVP(TrainedDensityModel[RealNVPConfig]):
         x = dequantize(images[order[: self.config.num_start_images]], generator).to(self._dtype)
         x, log_det = self.logit(x, x.new_zeros(len(x), dtype=torch.float64))
         for number, scale in enumerate(self.scales):
-            for layer in scale:  # type: ignore[attr-defined]
+            for layer in scale:
                 layer.initialise(x)
                 x, log_det = layer(x, log_det)
             if number < len(self.scales) - 1:
@@ -108,7 +109,7 @@ class RealNVP(TrainedDensityModel[RealNVPConfig]):
         log_prior = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         z, log_det = self.logit(x.to(self._dtype), log_prior)
         for number, scale in enumerate(self.scales):
-            for layer in scale:  # type: ignore[attr-defined]
+            for layer in scale:
                 z, log_det = layer(z, log_det)
             if number < len(self.scales) - 1:
                 z, factored = z.chunk(2, dim=1)
@@ -122,7 +123,7 @@ class RealNVP(TrainedDensityModel[RealNVPConfig]):
                 x = self._noise(num_images, self._innermost_shape(), generator, temperature)
             else:
                 x = torch.cat([x, self._noise(num_images, tuple(x.shape[1:]), generator, temperature)], dim=1)
-            x = invert(scale, x, f"scale {number}")  # type: ignore[arg-type]
+            x = invert(scale, x, f"scale {number}")
         assert x is not None
         return self.logit.inverse(x)
 

@@ -80,7 +80,7 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
         products = torch.zeros(num_features, num_features, dtype=torch.float64, device=self.device)
         num_rows = 0
         for chunk in chunks:
-            rows = F.unfold(self._inputs(chunk), kernel_size).transpose(1, 2).reshape(-1, num_features)
+            rows = F.unfold(self.inputs(chunk), kernel_size).transpose(1, 2).reshape(-1, num_features)
             products += rows.T @ rows
             num_rows += len(rows)
         is_past = torch.zeros(shape, dtype=torch.bool, device=self.device)
@@ -103,7 +103,7 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
         targets = torch.zeros(self.spec.channels, num_features, dtype=torch.float64, device=self.device)
         for chunk in chunks:
             _, planes = self._planes(chunk)
-            features = self._features(self._neighbours(planes)).transpose(0, 1).flatten(1)
+            features = self.features(self._neighbours(planes)).transpose(0, 1).flatten(1)
             errors = self._inside(planes)[:, self.spec.channels + 1 :].transpose(0, 1).flatten(1)
             products += features @ features.T
             targets += errors @ features.T
@@ -140,7 +140,7 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
             self.knots[c] = torch.cat([knots, knots[-1] + spare])
             self.log_scales[c] = torch.cat([log_scales, log_scales[-1:].expand(num_empty)])
 
-    def _inputs(self, images: Images) -> Tensor:
+    def inputs(self, images: Images) -> Tensor:
         """Padded values and the mark of the inside. Shapes: -> float64 (N, C + 1, H + R, W + 2R)."""
         radius = self.config.radius
         x = unit_from_levels(images, self.spec.levels, torch.float64)
@@ -149,7 +149,7 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
     def _planes(self, images: Images) -> tuple[Tensor, Tensor]:
         """Means (N, C, H, W) and all padded planes (N, 2C + 1, H + R, W + 2R)."""
         radius, channels = self.config.radius, self.spec.channels
-        inputs = self._inputs(images)
+        inputs = self.inputs(images)
         mean = F.conv2d(inputs, self.mean_kernel)
         errors = (self._inside(inputs)[:, :channels] - mean).abs()
         return mean, torch.cat([inputs, F.pad(errors, (radius, radius, radius, 0))], dim=1)
@@ -167,7 +167,7 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
 
         return neighbour
 
-    def _features(self, neighbour: Neighbour) -> Tensor:
+    def features(self, neighbour: Neighbour) -> Tensor:
         """What the expected error is linear in: errors of the pixel's own channels (used by later channels only),
         errors nearby, differences nearby, 1. Shapes: -> (N, features, ...)."""
         channels = self.spec.channels
@@ -182,7 +182,7 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
 
     def _expected_error(self, planes: Tensor) -> Tensor:
         """Shapes: (N, 2C + 1, H + R, W + 2R) -> (N, C, H, W)."""
-        return torch.einsum("nfhw,cf->nchw", self._features(self._neighbours(planes)), self.error_weight)
+        return torch.einsum("nfhw,cf->nchw", self.features(self._neighbours(planes)), self.error_weight)
 
     def log_scale(self, expected_error: Tensor, channel: int) -> Tensor:
         """Piecewise linear between the knots, constant outside: continuous, so rounding stays harmless."""
@@ -202,12 +202,12 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
     def log_prob(self, images: Images) -> Tensor:
         mean, log_scale = self._parameters_of(images)
         log_prob = discretized_logistic_log_prob(images.long(), mean, log_scale, self.spec.levels)
-        return self._with_uniform(log_prob).sum(dim=(1, 2, 3))
+        return self.with_uniform(log_prob).sum(dim=(1, 2, 3))
 
     def log_pmf(self, images: Images) -> Tensor:
-        return self._with_uniform(discretized_logistic_log_pmf(*self._parameters_of(images), self.spec.levels))
+        return self.with_uniform(discretized_logistic_log_pmf(*self._parameters_of(images), self.spec.levels))
 
-    def _with_uniform(self, log_prob: Tensor) -> Tensor:
+    def with_uniform(self, log_prob: Tensor) -> Tensor:
         """(1 - share) p + share / levels, in logarithms. Shapes: unchanged."""
         share = self.config.uniform_share
         uniform = log_prob.new_tensor(math.log(share / self.spec.levels))
@@ -229,7 +229,7 @@ class RidgeConditionals(Conditionals):
         self.model = model
         self.position = 0
         blank = torch.zeros(num_images, *model.spec.shape, dtype=torch.uint8, device=model.device)
-        inputs = model._inputs(blank)
+        inputs = model.inputs(blank)
         inputs[:, : model.spec.channels] = 0
         self.planes = torch.cat([inputs, torch.zeros_like(inputs[:, : model.spec.channels])], dim=1)
         self.weights = model.mean_kernel.flatten(1)
@@ -252,10 +252,10 @@ class RidgeConditionals(Conditionals):
         def neighbour(rows: int, columns: int) -> Tensor:
             return self.planes[:, :, row + radius + rows, column + radius + columns]
 
-        expected = self.model._features(neighbour) @ self.model.error_weight[channel]
+        expected = self.model.features(neighbour) @ self.model.error_weight[channel]
         log_scale = self.model.log_scale(expected, channel)
         log_pmf = discretized_logistic_log_pmf(self._mean(), log_scale, self.model.spec.levels)
-        return self.model._with_uniform(log_pmf)
+        return self.model.with_uniform(log_pmf)
 
     def push(self, values: Tensor) -> None:
         channel, row, column = self._place()

@@ -1,4 +1,4 @@
-"""Uniform distribution over all images: exactly log2(levels) bits per sub-pixel, the zero of the ladder."""
+"""Uniform distribution over all images: exactly log2(levels) bits per sub-pixel, the baseline of all models."""
 
 from __future__ import annotations
 

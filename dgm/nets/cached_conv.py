@@ -1,7 +1,7 @@
 """A masked convolution one pixel and one degree at a time, from cached rows: what ancestral sampling needs.
 
 Features are kept sorted by degree, so that the features of one degree are one slice. Rows above the current one are
-convolved once a row; a step is then one small matrix product over the taps of the current row.
+convolved once per row; a step is then one small matrix product over the taps of the current row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Invertible layers: couplings, batch norm and actnorm as flow layers, squeeze, logit, each with its log-determinant.
+"""Layers of normalizing flows with their log-determinants: couplings, batch norm, actnorm, squeeze and logit.
+
+Also the masks and the residual network that the affine couplings use.
 
 Every layer maps (x, log_det) -> (y, log_det + log |det dy/dx|) and back with `inverse`. Log-determinants are float64
 (N,), whatever the precision of the networks inside.
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 
 from dgm.distributions.precision import sum_per_image
 from dgm.errors import StageError
+from dgm.nets.layer_list import LayerList
+from dgm.nets.zero_layers import zero_layer
 
 VARIANCE_FLOOR = 1e-4
 
@@ -36,13 +40,12 @@ class FlowLayer(nn.Module, ABC):
         return
 
 
-def invert(layers: Iterable[nn.Module], y: Tensor, where: str) -> Tensor:
+def invert(layers: Iterable[FlowLayer], y: Tensor, where: str) -> Tensor:
     """The x that the flow layers, one after the other, map to y.
 
     Raises: StageError naming the layer of `where` whose inverse is not finite.
     """
     for number, layer in [*enumerate(layers, start=1)][::-1]:
-        assert isinstance(layer, FlowLayer)
         y = layer.inverse(y)
         if not bool(y.isfinite().all()):
             raise StageError(
@@ -225,17 +228,16 @@ class ResidualNetwork(nn.Module):
     def __init__(self, num_inputs: int, num_outputs: int, width: int, num_blocks: int, has_batch_norm: bool) -> None:
         super().__init__()
         self.first = nn.Conv2d(num_inputs, width, 3, padding=1)
-        self.blocks = nn.ModuleList(_Block(width, has_batch_norm) for _ in range(num_blocks))
-        self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(num_blocks + 1))
+        self.blocks = LayerList(_Block(width, has_batch_norm) for _ in range(num_blocks))
+        self.skips = LayerList(nn.Conv2d(width, width, 1) for _ in range(num_blocks + 1))
         self.norm = nn.BatchNorm2d(width) if has_batch_norm else nn.Identity()
         self.head = nn.Conv2d(width, num_outputs, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        zero_layer(self.head)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
         total = self.skips[0](x)
-        for block, skip in zip(self.blocks, self.skips[1:], strict=True):  # type: ignore[arg-type]
+        for block, skip in zip(self.blocks, self.skips[1:], strict=True):
             x = block(x)
             total = total + skip(x)
         return self.head(F.relu(self.norm(total)))

@@ -1,7 +1,7 @@
-"""The last layer of a softmax over levels, with weights that are cosine series over the levels.
+"""The last layer of a softmax over levels, its weights expressed in a cosine basis over the levels.
 
-Any linear layer can be written so. But neighbouring levels are alike, and a step of a coefficient-wise optimizer then
-moves whole slopes and bumps of levels, which all sub-pixels inform, instead of one level, which few do.
+The functions are those of a plain linear layer; only the parameters differ. Neighbouring levels are alike, and in this
+basis one gradient step (of an optimizer that scales each parameter by itself) changes neighbouring levels together.
 """
 
 from __future__ import annotations

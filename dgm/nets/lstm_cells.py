@@ -1,7 +1,7 @@
 """One step of a long short-term memory, on vectors or on maps; all gates come from one product.
 
 Source: Hochreiter & Schmidhuber (1997), "Long short-term memory"; Shi et al. (2015), arXiv 1506.04214, section 3.1.
-Differs: no peepholes; one bias a gate, that of the forget gate 1 at first; the first state is learned.
+Differs: no peepholes; one bias per gate, that of the forget gate 1 at first; the first state is learned.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+from dgm.nets.zero_layers import bias_of
 
 LSTMState: TypeAlias = tuple[Tensor, Tensor]  # what the cell shows, what it keeps
 
@@ -21,7 +23,7 @@ class LSTMCell(nn.Module):
         super().__init__()
         self.gates = nn.Linear(num_inputs + num_hidden, 4 * num_hidden)
         self.first = nn.Parameter(torch.zeros(2, num_hidden))
-        open_forget_gates(self.gates.bias)
+        open_forget_gates(bias_of(self.gates))
 
     def first_state(self, num_images: int) -> LSTMState:
         shown, kept = self.first.unsqueeze(1).expand(-1, num_images, -1)
@@ -38,7 +40,7 @@ class ConvLSTMCell(nn.Module):
         super().__init__()
         self.gates = nn.Conv2d(num_inputs + num_hidden, 4 * num_hidden, kernel_size, padding=kernel_size // 2)
         self.first = nn.Parameter(torch.zeros(2, num_hidden, 1, 1))
-        open_forget_gates(self.gates.bias)
+        open_forget_gates(bias_of(self.gates))
 
     def first_state(self, num_images: int, height: int, width: int) -> LSTMState:
         shown, kept = self.first.unsqueeze(1).expand(-1, num_images, -1, height, width)
@@ -64,9 +66,8 @@ def update_in_place(write: Tensor, keep: Tensor, show: Tensor, candidate: Tensor
     torch.mul(show.sigmoid_(), kept.tanh(), out=shown)
 
 
-def open_forget_gates(bias: Tensor | None) -> None:
+def open_forget_gates(bias: Tensor) -> None:
     """Fills a bias of the four gates in place: zero, and one for the forget gate."""
-    assert bias is not None
     with torch.no_grad():
         bias.zero_()
         bias.chunk(4)[1].fill_(1.0)

@@ -1,12 +1,12 @@
 """Two-dimensional LSTM scans: a whole row, or a whole diagonal, of an image is computed at a time.
 
 The input-to-state part of every gate arrives for all positions at once. What is left is the state-to-state part: one
-matrix product a wave, where a wave is a set of positions that do not depend on each other. Maps are position-major,
+matrix product per wave, where a wave is a set of positions that do not depend on each other. Maps are position-major,
 (H * W, N, features), and the states lie on a padded map, so that both the positions of a wave and those which it
 reads are plain strided slices: there is no skewing, and dead cells of a skewed map are never computed.
 
 Source: van den Oord, Kalchbrenner & Kavukcuoglu (2016), arXiv 1601.06759, sections 3.1 and 3.2 (row and diagonal
-LSTM); Theis & Bethge (2015), arXiv 1506.03478, section 2.3 (the spatial LSTM with one forget gate a neighbour).
+LSTM); Theis & Bethge (2015), arXiv 1506.03478, section 2.3 (the spatial LSTM with one forget gate per neighbour).
 """
 
 from __future__ import annotations

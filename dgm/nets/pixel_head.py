@@ -1,4 +1,4 @@
-"""What the heads share that turn the features of a pixel into the distributions of its sub-pixels.
+"""Base class of the output heads: from the features of a pixel to the distributions of its sub-pixels.
 
 Source: van den Oord et al. (2016), arXiv 1601.06759, table 1: two times (ReLU, 1x1 convolution with mask B).
 """

@@ -70,7 +70,7 @@ def test_the_border_is_no_edge() -> None:
     model = fitted(SMALL, correlated_images(60, SMALL))
     flat = torch.full((1, *SMALL.shape), 6, dtype=torch.uint8)
     _, planes = model._planes(flat)
-    differences = model._features(model._neighbours(planes))[:, 3 * 5 : -1]
+    differences = model.features(model._neighbours(planes))[:, 3 * 5 : -1]
     assert differences.shape == (1, 12, 4, 5)
     assert float(differences.abs().max()) == 0
 

@@ -15,18 +15,18 @@ taken backwards in time by Bayes' rule, q(x_1 | x_0) q(x_2 | x_1, x_0) ... = q(x
 
 Every KL is one of two diagonal Gaussians. E_q log p(x_0 | x_1) = -(D log(2 pi beta_1) + beta_1 |x_0|^2
 + (1 - beta_1) D) / 2, which is why a large beta_1 is a floor: with all KLs zero, log2(scale) + log2(2 pi e
-beta_1) / 2 bits a sub-pixel. x_0 is an image plus noise uniform over one grey level, minus a mean, over one scalar
+beta_1) / 2 bits per sub-pixel. x_0 is an image plus noise uniform over one grey level, minus a mean, over one scalar
 scale, which gives unit variance; -D log(scale) makes the density one over grey levels (in first_step). A bound twice
 over, then: on the density, and by the density on P(image) (dgm.dequantization).
 
 The sum over t. f = 0 leaves a Gaussian start whose KLs, averaged over the noise e, are a known quadratic in x_0
-(dgm.nets.gaussian_reverse). So the network is run at a few random steps only, weighed by one over their probability,
+(gaussian_reverse.py). So the network is run at a few random steps only, weighed by one over their probability,
 and what is estimated is the difference that f makes: KL(f) - KL(0) at the same e. Unbiased, and exact at f = 0.
 
 Source: Sohl-Dickstein, Weiss, Maheswaranathan & Ganguli (2015), arXiv 1503.03585, equations 13-14, section 2.4 and
 appendices B and D; schedule, sigma and bumps as in the authors' code.
-Differs: noise exactly one grey level wide (their code has it narrower); AdamW or Muon instead of RMSProp; one step an
-image, not one a minibatch, drawn in proportion to the log-SNR it loses. With has_linear_start, which is not in the
+Differs: noise exactly one grey level wide (their code has it narrower); AdamW or Muon instead of RMSProp; one step per
+image, not one per minibatch, drawn in proportion to the log-SNR it loses. With has_linear_start, which is not in the
 paper, f corrects the exact reverse trajectory of the Gaussian with the training images' mean and covariance, whose
 gain and variance stand for sqrt(1 - beta_t) and beta_t above. Covariances are then diagonal in its principal axes,
 not in the pixels; f_sigma is averaged over the image. The network sees x_t whitened and the Gaussian's estimate of e,
@@ -55,10 +55,10 @@ from dgm.types import Images, ImageSpec
 
 
 class DeepDiffusionConfig(ReverseNetworkConfig):
-    """num_steps: T. schedule: see dgm.nets.forward_trajectory. first_variance: beta_1, in units of the data's variance;
+    """num_steps: T. schedule: see trajectory.py. first_variance: beta_1, in units of the data's variance;
     published: 1 / T + 0.001. has_linear_start: see above. num_start_images: how many training images, the first ones,
     its moments are taken over; null for all. has_mirrored_start: over their mirror images too.
-    num_evaluation_steps: random steps an image in an evaluation; 0 for all.
+    num_evaluation_steps: random steps per image in an evaluation; 0 for all.
     """
 
     num_steps: int = Field(ge=2)
@@ -127,7 +127,7 @@ class DeepDiffusion(GradientTrained[DeepDiffusionConfig], BoundModel[DeepDiffusi
         return {"prior": -0.5 * (signal * square - dim * (signal + noise.log())), "first_step": first_step}
 
     def terms(self, images: Images, generator: torch.Generator, num_draws: int) -> dict[str, Tensor]:
-        """The parts of the bound, from `num_draws` random steps an image, or from all steps if 0."""
+        """The parts of the bound, from `num_draws` random steps per image, or from all steps if 0."""
         y_0 = self.start.standardize(dequantize(images, generator, self.network.head.weight.dtype))
         if num_draws:
             steps, weights = self.trajectory.draw_steps(len(images), num_draws, generator)

@@ -16,6 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
+from dgm.nets.layer_list import LayerList
+from dgm.nets.zero_layers import bias_of, zero_layer
 from dgm.types import ImageSpec
 
 LEAK = 0.05
@@ -65,19 +67,18 @@ class ReverseNetwork(nn.Module):
         self.grid = (spec.height // block, spec.width // block)
         places = self.grid[0] * self.grid[1]
         sizes = [in_channels * block**2] + [config.num_conv_features] * config.num_conv_layers
-        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
-        self.dense = nn.ModuleList()
+        self.convolutions = LayerList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
+        self.dense: LayerList[nn.Linear] = LayerList()
         if num_dense:
             sizes = [in_channels * spec.num_pixels] + [num_dense] * config.num_dense_layers
             sizes += [config.num_dense_outputs * places]
             self.dense.extend(nn.Linear(a, b) for a, b in pairwise(sizes))
         sizes = [config.num_conv_features + (config.num_dense_outputs if num_dense else 0)]
         sizes += [config.num_head_features] * config.num_head_layers
-        self.pointwise = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairwise(sizes))
+        self.pointwise = LayerList(nn.Conv2d(a, b, 1) for a, b in pairwise(sizes))
         self.head = nn.Conv2d(sizes[-1], config.num_bumps * out_channels * block**2, 1)
-        _keep_variance(layer for part in (self.convolutions, self.dense, self.pointwise) for layer in part)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        _keep_variance([*self.convolutions, *self.dense, *self.pointwise])
+        zero_layer(self.head)
 
     def forward(self, x: Tensor, bumps: Tensor) -> Tensor:
         """Shapes: (N, in channels, H, W), weights of the images' steps (N, bumps) -> (N, out channels, H, W)."""
@@ -95,9 +96,8 @@ class ReverseNetwork(nn.Module):
         return F.pixel_shuffle(torch.einsum("nj,njchw->nchw", bumps.to(outputs), outputs), self.block)
 
 
-def _keep_variance(layers: Iterable[nn.Module]) -> None:
+def _keep_variance(layers: Iterable[nn.Conv2d | nn.Linear]) -> None:
     """Weights under which a layer's output varies as much as its input."""
     for layer in layers:
-        assert isinstance(layer, nn.Conv2d | nn.Linear)
         nn.init.kaiming_normal_(layer.weight, a=LEAK, nonlinearity="leaky_relu")
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(bias_of(layer))

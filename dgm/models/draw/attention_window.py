@@ -21,7 +21,7 @@ LOG_GAIN_RANGE = (-8.0, 8.0)
 
 @dataclass(frozen=True)
 class AttentionWindow:
-    """size x size filters an image. rows (N, size, H), columns (N, size, W), gain (N, 1, 1, 1)."""
+    """size x size filters per image. rows (N, size, H), columns (N, size, W), gain (N, 1, 1, 1)."""
 
     rows: Tensor
     columns: Tensor
@@ -29,7 +29,7 @@ class AttentionWindow:
 
     @classmethod
     def from_parameters(cls, parameters: Tensor, size: int, height: int, width: int) -> AttentionWindow:
-        """The window that five numbers an image set. Shapes: (N, 5) in float32 or wider."""
+        """The window that five numbers per image set. Shapes: (N, 5) in float32 or wider."""
         row, column, log_variance, log_stride, log_gain = parameters.unbind(dim=1)
         unit = unit_stride(size, height, width)
         stride = unit * log_stride.clamp(*LOG_STRIDE_RANGE).exp()

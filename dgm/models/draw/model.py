@@ -5,10 +5,10 @@ Source: Gregor et al. (2015), arXiv 1502.04623, sections 2 and 3; 64 glimpses, L
 Differs: an image is levels, so its likelihood is a logistic integrated over each level's bin (arXiv 1701.05517, section
 2.1), its mean the canvas, which is not squashed; the first canvas is the mean image, the window at first a wide grid
 over the whole image. Where has_linear_start, a glimpse has a bias of its own for its window, the windows at first tile
-the image, and a patch is, plus what the decoder says, the reconstruction of probabilistic PCA of tiles: z is by how
-much its coefficients differ from those that the decoder expected, in the deviation that it expected; a posterior is
-the linear one moved by the encoder. Where there are more glimpses than tiles, those of a tile follow each other and
-share out its components, the largest first. Training then starts at the bound of PCA of patches.
+the image, and a patch is the reconstruction of probabilistic PCA of tiles plus the decoder's output. z is the
+standardised residual of the tile's PCA coefficients, (coefficient - decoder mean) / decoder std; a posterior is the
+linear one plus a correction by the encoder. Where there are more glimpses than tiles, those of a tile follow each other
+and share out its components, the largest first. Training then starts at the bound of PCA of patches.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from dgm.models.draw.attention_window import (
 )
 from dgm.nets.lstm_cells import LSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
+from dgm.nets.zero_layers import zero_layer
 from dgm.types import Images, ImageSpec
 
 Canvas: TypeAlias = tuple[Tensor, ...]  # (N, C, H, W): the mean and, where it is painted, what widens the log-scale
@@ -82,8 +83,7 @@ class DRAW(UnrolledModel[DRAWConfig]):
         self.head_write = nn.Linear(hidden, NUM_ATTENTION_PARAMETERS)
         self.first_canvas = nn.Parameter(torch.zeros(self.num_maps, spec.height, spec.width))
         self.log_scale = nn.Parameter(torch.full((spec.channels, 1, 1), LOG_SCALE_OF_UNIT_VARIANCE))
-        nn.init.zeros_(self.head_patch.weight)  # the canvas stays the mean image at first
-        nn.init.zeros_(self.head_patch.bias)
+        zero_layer(self.head_patch)  # the canvas stays the mean image at first
         self.head_tiles: nn.Parameter | None = None
         self.head_expected: nn.Linear | None = None
         self._set_windows(config)
@@ -111,8 +111,7 @@ class DRAW(UnrolledModel[DRAWConfig]):
         self.head_tiles = nn.Parameter(torch.stack([tiles, tiles]))  # of reading and of writing
         self.head_expected = nn.Linear(config.num_hidden, 2 * config.num_latents)
         for head in (self.head_read, self.head_write, self.head_posterior, self.head_expected):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            zero_layer(head)
 
     @torch.no_grad()
     def prepare(self, images: Images, generator: torch.Generator) -> None:
@@ -214,7 +213,7 @@ class DRAW(UnrolledModel[DRAWConfig]):
         x = unit_from_levels(images, self.spec.levels, self.first_canvas.dtype)
         canvas = self.start(len(images))
         encoder, decoder = self.encoder.first_state(len(images)), self.decoder.first_state(len(images))
-        kl, log_ratio = [], []
+        kl, log_ratio = list[Tensor](), list[Tensor]()
         for step, unit in enumerate(noise.unbind()):
             posterior, encoder = self.encode(step, x, canvas, encoder, decoder)
             z = posterior.mean + posterior.log_std.exp() * unit

@@ -3,8 +3,8 @@
 Source: Germain, Gregor, Murray & Larochelle (2015), arXiv 1502.03509: masks (section 3), the direct link, other
 orders and several masks (section 4). The paper models binary digits and has no CIFAR-10 figure.
 Differs: the head (the paper's is Bernoulli); an ensemble averages the joint probabilities of its masks, which is a
-distribution, not the conditionals or logits of an image, which is none; the direct link moves the means only, is
-measured in units of the residual scale and starts as a linear predictor (see `MADE.prepare`).
+valid distribution, where averaged logits are not; the direct link changes the means only, is measured in units of the
+residual scale and starts as a linear predictor (see `MADE.prepare`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import Objective, TrainedAutoregressiveModel
 from dgm.models.made.autoregressive_mask import draw_degrees, may_read, may_read_strictly, ranks_of
 from dgm.models.made.causal_regression import causal_regression
+from dgm.nets.layer_list import LayerList
 from dgm.nets.sequence import from_sequence, in_raster_order, to_sequence
 from dgm.seeds import generator_for
 from dgm.types import Images, ImageSpec
@@ -75,7 +76,7 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
             self.register_buffer(f"degrees_{layer}", torch.stack([of_mask[layer] for of_mask in degrees]))
         # the unit of means and scales, (D,)
         self.residual_scale = nn.Buffer(torch.full((num_inputs,), INITIAL_RESIDUAL_SCALE))
-        self.hidden = nn.ModuleList(nn.Linear(i, o) for i, o in zip([num_inputs, *sizes[:-1]], sizes, strict=True))
+        self.hidden = LayerList(nn.Linear(i, o) for i, o in zip([num_inputs, *sizes[:-1]], sizes, strict=True))
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(sizes[-1], num_inputs * 3 * config.num_components)
         self.head_direct = nn.Linear(num_inputs, num_inputs)
@@ -92,7 +93,7 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
         return ranks_of(order), degrees
 
     def _initialise(self) -> None:
-        """Scale mixtures around the left neighbour; the hidden units start without a say."""
+        """Scale mixtures around the left neighbour; the hidden units have no effect at first."""
         num_inputs, channels, components = self.spec.num_subpixels, self.spec.channels, self.config.num_components
         nn.init.zeros_(self.head.weight)
         bias = torch.zeros(num_inputs, 3, components)
@@ -134,13 +135,10 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
         """Degrees of a hidden layer's units under one mask, (H,)."""
         return getattr(self, f"degrees_{layer}")[mask]
 
-    def hidden_layers(self) -> list[nn.Linear]:
-        return [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
-
     def masked_weight(self, layer: int, mask: int) -> Tensor:
         """Weight into a hidden layer, zero where its degrees forbid reading. Shapes: -> (H, inputs)."""
         below = self.ranks[mask] if layer == 0 else self.degrees(layer - 1, mask)
-        return self.hidden_layers()[layer].weight * may_read(below, self.degrees(layer, mask))
+        return self.hidden[layer].weight * may_read(below, self.degrees(layer, mask))
 
     def mixture(self, outputs: Tensor, direct: Tensor, residual_scale: Tensor) -> LogisticMixture:
         """Shapes: outputs (..., 3 K), direct (...), residual_scale (...) -> one-channel mixtures of shape (...)."""
@@ -161,7 +159,7 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
         num_inputs, ranks = self.spec.num_subpixels, self.ranks[mask]
         x = unit_from_levels(values, self.spec.levels, self.residual_scale.dtype)
         features = x
-        for layer, linear in enumerate(self.hidden_layers()):
+        for layer, linear in enumerate(self.hidden):
             features = self.dropout(F.relu(F.linear(features, self.masked_weight(layer, mask), linear.bias)))
         reads = may_read_strictly(self.degrees(len(self.hidden) - 1, mask), ranks)
         weight = (self.head.weight.unflatten(0, (num_inputs, -1)) * reads.unsqueeze(1)).flatten(0, 1)
@@ -188,7 +186,7 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
 
     def log_pmf(self, images: Images) -> Tensor:
         """Conditionals of the mixture of joints: each mask counts by what it gave to the sub-pixels before."""
-        values, order = to_sequence(images), self._raster_order()
+        values, order = to_sequence(images), self.order_in_raster()
         members = torch.stack(
             [
                 self.mixture_of_mask(values, mask).log_pmf(values.unsqueeze(-1)).squeeze(-2)
@@ -200,14 +198,14 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
         log_weights = torch.log_softmax(before, dim=0)
         return from_sequence(torch.logsumexp(log_weights.unsqueeze(-1) + members, dim=0), self.spec)
 
-    def _raster_order(self) -> Tensor:
+    def order_in_raster(self) -> Tensor:
         """Position in the order -> raster index. Raises: ValueError for an ensemble over several orders."""
         if self.config.ordering == "order_agnostic" and self.config.ensemble_size > 1:
             raise ValueError("an ensemble over several orders has no conditionals: set ensemble_size to 1")
         return torch.argsort(self.ranks[0])
 
     def order(self) -> Tensor:
-        raster = self._raster_order()
+        raster = self.order_in_raster()
         return super().order().to(raster.device)[raster]
 
     def conditionals(self, num_images: int) -> Conditionals:
@@ -221,9 +219,9 @@ class MADEConditionals(Conditionals):
     def __init__(self, model: MADE, num_images: int) -> None:
         self.model, num_members = model, model.config.ensemble_size
         masks, num_inputs = range(num_members), model.spec.num_subpixels
-        self.layers = model.hidden_layers()
+        self.layers = model.hidden
         last = len(self.layers) - 1
-        self.raster_order = model._raster_order().tolist()
+        self.raster_order = model.order_in_raster().tolist()
         self.x = model.residual_scale.new_zeros(num_images, num_inputs)  # what is not yet known reads as nothing
         self.columns = torch.stack([model.masked_weight(0, mask) for mask in masks]).permute(2, 0, 1).contiguous()
         self.preactivations = self.layers[0].bias.repeat(num_members, num_images, 1)

@@ -24,7 +24,7 @@ from dgm.types import Images, ImageSpec
 
 
 class PixelCNNppConfig(Config):
-    """Published for CIFAR-10: 160 filters in the code (192 in the paper), 5 residual blocks a stage, 3 stages.
+    """Published for CIFAR-10: 160 filters in the code (192 in the paper), 5 residual blocks per stage, 3 stages.
 
     num_init_images: batch of the data-dependent initialisation; 0 leaves the random one.
     """
@@ -98,7 +98,7 @@ class PixelCNNpp(TrainedAutoregressiveModel[PixelCNNppConfig]):
 
 
 class PixelCNNppConditionals(Conditionals):
-    """The network runs incrementally, once a pixel; the mixture's chain serves the pixel's channels."""
+    """The network runs incrementally, once per pixel; the mixture's chain serves the pixel's channels."""
 
     def __init__(self, model: PixelCNNpp, num_images: int) -> None:
         self.model = model

@@ -17,6 +17,7 @@ from dgm.models.pixelcnn_pp.shifted_conv import (
     shift_down,
     shift_right,
 )
+from dgm.nets.layer_list import LayerList
 
 
 class TwoStreamNet(nn.Module):
@@ -31,28 +32,26 @@ class TwoStreamNet(nn.Module):
     ) -> None:
         super().__init__()
 
-        def blocks(window: Window, num: int, aux_features: int) -> nn.ModuleList:
-            return nn.ModuleList(GatedResnet(features, window, aux_features, dropout, weight_norm) for _ in range(num))
+        def blocks(window: Window, num: int, aux_features: int) -> LayerList[GatedResnet]:
+            return LayerList(GatedResnet(features, window, aux_features, dropout, weight_norm) for _ in range(num))
 
         self.stem_u = ShiftedConv2d(in_channels, features, "down", weight_norm=weight_norm)
         self.stem_above = ShiftedConv2d(in_channels, features, "down", kernel_size=(1, 3), weight_norm=weight_norm)
         self.stem_left = ShiftedConv2d(in_channels, features, "down_right", kernel_size=(2, 1), weight_norm=weight_norm)
-        sizes = [num_resnets + 1] * (num_stages - 1) + [num_resnets]  # short-cuts a stage: blocks and the map before
-        self.encoder_u = nn.ModuleList(blocks("down", num_resnets, 0) for _ in sizes)
-        self.encoder_ul = nn.ModuleList(blocks("down_right", num_resnets, features) for _ in sizes)
-        self.decoder_u = nn.ModuleList(blocks("down", size, features) for size in sizes)
-        self.decoder_ul = nn.ModuleList(blocks("down_right", size, 2 * features) for size in sizes)
+        sizes = [num_resnets + 1] * (num_stages - 1) + [num_resnets]  # short-cuts per stage: blocks and the map before
+        self.encoder_u = LayerList(blocks("down", num_resnets, 0) for _ in sizes)
+        self.encoder_ul = LayerList(blocks("down_right", num_resnets, features) for _ in sizes)
+        self.decoder_u = LayerList(blocks("down", size, features) for size in sizes)
+        self.decoder_ul = LayerList(blocks("down_right", size, 2 * features) for size in sizes)
         steps = range(num_stages - 1)
-        self.shrink_u = nn.ModuleList(
+        self.shrink_u = LayerList(
             ShiftedConv2d(features, features, "down", stride=2, weight_norm=weight_norm) for _ in steps
         )
-        self.shrink_ul = nn.ModuleList(
+        self.shrink_ul = LayerList(
             ShiftedConv2d(features, features, "down_right", stride=2, weight_norm=weight_norm) for _ in steps
         )
-        self.expand_u = nn.ModuleList(ShiftedConvTranspose2d(features, features, "down", weight_norm) for _ in steps)
-        self.expand_ul = nn.ModuleList(
-            ShiftedConvTranspose2d(features, features, "down_right", weight_norm) for _ in steps
-        )
+        self.expand_u = LayerList(ShiftedConvTranspose2d(features, features, "down", weight_norm) for _ in steps)
+        self.expand_ul = LayerList(ShiftedConvTranspose2d(features, features, "down_right", weight_norm) for _ in steps)
 
     def forward(self, x: Tensor) -> Tensor:
         u = shift_down(self.stem_u(x))
@@ -62,25 +61,16 @@ class TwoStreamNet(nn.Module):
             if stage > 0:
                 u, ul = self.shrink_u[stage - 1](u), self.shrink_ul[stage - 1](ul)
                 shortcuts.append((u, ul))
-            for block_u, block_ul in zip(
-                blocks_of(self.encoder_u, stage), blocks_of(self.encoder_ul, stage), strict=True
-            ):
+            for block_u, block_ul in zip(self.encoder_u[stage], self.encoder_ul[stage], strict=True):
                 u = block_u(u)
                 ul = block_ul(ul, u)
                 shortcuts.append((u, ul))
         shortcuts.pop()
         for stage in reversed(range(len(self.decoder_u))):
-            for block_u, block_ul in zip(
-                blocks_of(self.decoder_u, stage), blocks_of(self.decoder_ul, stage), strict=True
-            ):
+            for block_u, block_ul in zip(self.decoder_u[stage], self.decoder_ul[stage], strict=True):
                 shortcut_u, shortcut_ul = shortcuts.pop()
                 u = block_u(u, shortcut_u)
                 ul = block_ul(ul, torch.cat([u, shortcut_ul], dim=1))
             if stage > 0:
                 u, ul = self.expand_u[stage - 1](u), self.expand_ul[stage - 1](ul)
         return ul
-
-
-def blocks_of(stages: nn.ModuleList, stage: int) -> list[GatedResnet]:
-    """The blocks of one stage."""
-    return [block for block in stages[stage].children() if isinstance(block, GatedResnet)]

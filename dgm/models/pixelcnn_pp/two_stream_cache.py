@@ -1,7 +1,7 @@
-"""TwoStreamNet one pixel at a time: stream u once a row, stream ul once a pixel, coarser grids at their own rate.
+"""TwoStreamNet one pixel at a time: stream u once per row, stream ul once per pixel, coarser grids at their own rate.
 
 What a block of stream ul takes from the row above is added up for the whole row when the row begins, so that a pixel
-costs two small matrix products a block. Its features are kept mirrored, (x, -x): concat_elu is then a plain ELU, and
+costs two small matrix products per block. Its features are kept mirrored, (x, -x): concat_elu is then a plain ELU, and
 every packed weight also writes its output mirrored.
 Source of the idea: Ramachandran et al. (2017), arXiv 1704.06001.
 """
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgm.models.pixelcnn_pp.shifted_conv import GatedResnet, ShiftedConv2d, ShiftedConvTranspose2d, concat_elu
-from dgm.models.pixelcnn_pp.two_stream import TwoStreamNet, blocks_of
+from dgm.models.pixelcnn_pp.shifted_conv import GatedResnet, ShiftedConv2d, concat_elu
+from dgm.models.pixelcnn_pp.two_stream import TwoStreamNet
 
 
 class RowConv:
@@ -118,10 +118,10 @@ class StageCache:
     """The blocks of one grid, and the link to the next coarser grid, if there is one."""
 
     def __init__(self, net: TwoStreamNet, stage: int, num_images: int, width: int) -> None:
-        self.encoder_u = [RowBlock(block) for block in blocks_of(net.encoder_u, stage)]
-        self.decoder_u = [RowBlock(block) for block in blocks_of(net.decoder_u, stage)]
-        self.encoder_ul = [PixelBlock(block, num_images, width) for block in blocks_of(net.encoder_ul, stage)]
-        self.decoder_ul = [PixelBlock(block, num_images, width) for block in blocks_of(net.decoder_ul, stage)]
+        self.encoder_u = [RowBlock(block) for block in net.encoder_u[stage]]
+        self.decoder_u = [RowBlock(block) for block in net.decoder_u[stage]]
+        self.encoder_ul = [PixelBlock(block, num_images, width) for block in net.encoder_ul[stage]]
+        self.decoder_ul = [PixelBlock(block, num_images, width) for block in net.decoder_ul[stage]]
         self.coarser: StageCache | None = None
         if stage + 1 < len(net.encoder_u):
             self.coarser = StageCache(net, stage + 1, num_images, width // 2)
@@ -130,10 +130,6 @@ class StageCache:
     def _build_links(self, net: TwoStreamNet, stage: int, num_images: int, width: int) -> None:
         shrink_u, shrink_ul = net.shrink_u[stage], net.shrink_ul[stage]
         expand_u, expand_ul = net.expand_u[stage], net.expand_ul[stage]
-        assert isinstance(shrink_u, ShiftedConv2d)
-        assert isinstance(shrink_ul, ShiftedConv2d)
-        assert isinstance(expand_u, ShiftedConvTranspose2d)
-        assert isinstance(expand_ul, ShiftedConvTranspose2d)
         self.shrink_u = RowConv(shrink_u)
         kernel = shrink_ul.kernel()
         self.shrink_ul = PixelConv(torch.cat([kernel, -kernel]), _mirrored(shrink_ul.bias), num_images, width)
@@ -208,7 +204,7 @@ class TwoStreamCache:
         self.stem_left_bias = _mirrored(net.stem_left.bias)
 
     def features(self) -> Tensor:
-        """Output of the network at the next pixel. To be called once a pixel. Shapes: -> (N, features)."""
+        """Output of the network at the next pixel. To be called once per pixel. Shapes: -> (N, features)."""
         if self.column == 0:
             self._start_row()
         ul = self.stem[:, self.column]

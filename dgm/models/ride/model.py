@@ -19,6 +19,7 @@ from dgm.dequantization import dequantize
 from dgm.distributions.gaussian_scale_mixture import MCGSM
 from dgm.model_api.contracts import TrainedDensityModel
 from dgm.models.ride.conditional_whitening import ConditionalWhitening
+from dgm.nets.layer_list import LayerList
 from dgm.nets.lstm_scan import diagonal_pattern, scan
 from dgm.types import Images, ImageSpec
 
@@ -84,7 +85,7 @@ class RIDE(TrainedDensityModel[RIDEConfig]):
         super().__init__(spec, config)
         self.whitening = ConditionalWhitening(spec, config.neighbourhood_rows, config.neighbourhood_reach)
         widths = [self.whitening.num_features] + [config.num_hidden] * config.num_layers
-        self.layers = nn.ModuleList(
+        self.layers = LayerList(
             SpatialLSTM(spec, num_inputs, num_hidden) for num_inputs, num_hidden in pairwise(widths)
         )
         self.mixture = MCGSM(
@@ -123,7 +124,7 @@ class RIDE(TrainedDensityModel[RIDEConfig]):
                 window = padded[:, :, row : row + rows + 1, column : column + 2 * reach + 1].flatten(2)
                 h, prediction = self.whitening.at_pixel(window, pixel)
                 for number, layer in enumerate(self.layers):
-                    left[number] = above[number][column] = layer.step(h, left[number], above[number][column])  # type: ignore[operator]
+                    left[number] = above[number][column] = layer.step(h, left[number], above[number][column])
                     h = left[number][0]
                 value = prediction + self.whitening.color(self.mixture.sample(h, generator, temperature), pixel)
                 x[:, :, row, column] = value

@@ -40,7 +40,7 @@ class MixtureHead(PixelHead):
         return self.head_weight * self.mask
 
     def mixture(self, features: Tensor) -> LogisticMixture:
-        """One mixture a sub-pixel. Shapes: (N, I, H, W) -> parameters of (N, H, W, C) mixtures of one channel."""
+        """One mixture per sub-pixel. Shapes: (N, I, H, W) -> parameters of (N, H, W, C) mixtures of one channel."""
         hidden = self.hidden(features).permute(0, 2, 3, 1)
         parameters = F.linear(hidden, self.masked_weight().flatten(0, 1), self.head_bias.flatten())
         return LogisticMixture.from_parameters(parameters.unflatten(-1, self.head_bias.shape), 1, self.spec.levels)

@@ -69,7 +69,7 @@ class RowLSTMLayer(nn.Module):
         return x + self.up(channel_major(h[0], x))
 
 
-class RowLSTM(PixelRNN[RowLSTMConfig]):
+class RowLSTM(PixelRNN[RowLSTMConfig, RowLSTMLayer]):
     """PixelRNN with Row LSTM layers."""
 
     config_type = RowLSTMConfig
@@ -84,12 +84,12 @@ class RowLSTM(PixelRNN[RowLSTMConfig]):
 
     @torch.no_grad()
     def conditionals(self, num_images: int) -> Conditionals:
-        layers = [CachedRowLSTMLayer(layer, num_images, self.spec) for layer in self.layers]  # type: ignore[arg-type]
+        layers = [CachedRowLSTMLayer(layer, num_images, self.spec) for layer in self.layers]
         return CachedPixelRNN(self, layers, num_images)
 
 
 class CachedRowLSTMLayer:
-    """Incremental form of a RowLSTMLayer: state-to-state once a row, the rest once a sub-pixel."""
+    """Incremental form of a RowLSTMLayer: state-to-state once per row, the rest once per sub-pixel."""
 
     def __init__(self, layer: RowLSTMLayer, num_images: int, spec: ImageSpec) -> None:
         order, gate_order = layer.hidden.argsort(stable=True), layer.gates.argsort(stable=True)

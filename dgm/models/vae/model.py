@@ -28,6 +28,7 @@ from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import GradientTrained, LatentVariableModel, Objective
 from dgm.models.vae.residual_pyramid import DownwardPyramid, UpwardPyramid, total_stride
 from dgm.nets.patch_pca import PatchPCA
+from dgm.nets.zero_layers import zero_layer
 from dgm.types import Images, ImageSpec
 
 POSTERIOR_LOG_STD_RANGE = (-9.0, 2.0)
@@ -62,8 +63,7 @@ class VAE(GradientTrained[VAEConfig], LatentVariableModel[VAEConfig]):
         self.linear = PatchPCA(spec, total_stride(features, stride), config.num_latents)
         self.encoder = DownwardPyramid(spec.channels, features, stride, config.num_blocks)
         self.head_posterior = nn.Conv2d(features[-1], 2 * config.num_latents, 3, padding=1)
-        nn.init.zeros_(self.head_posterior.weight)
-        nn.init.zeros_(self.head_posterior.bias)  # type: ignore[arg-type]
+        zero_layer(self.head_posterior)
         self.from_coefficients = nn.Conv2d(config.num_latents, features[-1], 1)
         self.from_latents = nn.Conv2d(config.num_latents, features[-1], 3, padding=1)
         self.decoder = UpwardPyramid(2 * spec.channels, features, stride, config.num_blocks)

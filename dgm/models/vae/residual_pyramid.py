@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgm.nets.zero_layers import zero_layer
+
 
 class ResidualBlock(nn.Module):
     """x + convolutions of x, the identity at first. Shapes: (N, K, H, W) unchanged.
@@ -56,8 +58,7 @@ class UpwardPyramid(nn.Module):
                 layers += [nn.Conv2d(features[level], 4 * features[level - 1], 3, padding=1), nn.PixelShuffle(2)]
         self.layers = nn.Sequential(*layers)
         self.head = nn.Conv2d(features[0], num_outputs * stem_stride**2, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        zero_layer(self.head)
         self.shuffle = nn.PixelShuffle(stem_stride)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dgm.distributions.diagonal_gaussian import DiagonalGaussian
 from dgm.models.vae_iaf.inverse_autoregressive import InverseAutoregressiveStep
+from dgm.nets.zero_layers import bias_of
 
 LOG_STD_RANGE = (-8.0, 3.0)
 RESIDUAL_SCALE = 0.1
@@ -47,7 +48,7 @@ class BidirectionalLayer(nn.Module):
         with torch.no_grad():
             for conv, num_parts in ((self.up_first, 2), (self.down_first, 4)):
                 conv.weight[: num_parts * num_latents] = 0
-                conv.bias[: num_parts * num_latents] = 0  # type: ignore[index]
+                bias_of(conv)[: num_parts * num_latents] = 0
 
     def up(self, h: Tensor) -> tuple[Tensor, Evidence]:
         """The features for the layer above and the evidence for this one."""

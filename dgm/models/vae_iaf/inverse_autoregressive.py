@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgm.nets.layer_list import LayerList
 from dgm.nets.masked_conv import MaskedConv2d
 
 DAMPING = 0.1
@@ -27,7 +28,7 @@ class InverseAutoregressiveStep(nn.Module):
         latents = torch.arange(num_latents)
         hidden = torch.arange(num_features) % num_latents
         self.first = MaskedConv2d(latents, hidden, (3, 3), "A")
-        self.hidden = nn.ModuleList(MaskedConv2d(hidden, hidden, (3, 3), "B") for _ in range(num_hidden_layers - 1))
+        self.hidden = LayerList(MaskedConv2d(hidden, hidden, (3, 3), "B") for _ in range(num_hidden_layers - 1))
         self.last = MaskedConv2d(hidden, latents.repeat(2), (3, 3), "B")
         nn.init.zeros_(self.last.weight)
 

@@ -3,8 +3,8 @@
 Source: Kingma et al. (2016), arXiv 1606.04934, section 5.2 and appendix C, and the authors' code for CIFAR-10: one
 5 x 5 convolution of stride 2, 20 layers of 160 maps and 32 latent maps on the 16 x 16 grid, free bits per map.
 Differs: no weight normalisation; the likelihood's first and last level take the tails, so that it sums to one.
-Where has_linear_start, latents live in the frame of the exact posterior of probabilistic PCA of patches: the layers
-share out its components, the largest on top, and training starts at its bound.
+With has_linear_start, z is standardised by the exact posterior of probabilistic PCA of patches: the layers take its
+components in order of variance, the largest on top, and training starts at the bound of that PCA.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from dgm.distributions.discretized_logistic import (
 from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import GradientTrained, LatentVariableModel, Objective
 from dgm.models.vae_iaf.bidirectional_layer import BidirectionalLayer, Evidence
+from dgm.nets.layer_list import LayerList
 from dgm.nets.patch_pca import PatchPCA
+from dgm.nets.zero_layers import zero_layer
 from dgm.types import Images, ImageSpec
 
 NOISE_STD = 0.15  # of the likelihood before training, where there is no linear start
@@ -38,7 +40,7 @@ class VAEIAFConfig(Config):
     """num_latents: maps of each layer, on the grid of stride stem_stride. num_hidden_layers: of each flow's network.
 
     free_nats_per_map: the KL of a map, averaged over the batch, costs at least this much in training.
-    has_subpixel_scale: log-scales of the likelihood come from the decoder instead of one a channel.
+    has_subpixel_scale: log-scales of the likelihood come from the decoder instead of one per channel.
     """
 
     num_layers: int = Field(ge=1)
@@ -64,7 +66,7 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
         if spec.height % stride or spec.width % stride:
             raise ValueError(f"stem_stride {stride} does not divide {spec.height} x {spec.width}")
         self.stem = nn.Conv2d(spec.channels, features, 2 * stride + 1, stride, padding=stride)
-        self.layers = nn.ModuleList(  # from the top down
+        self.layers = LayerList(  # from the top down
             BidirectionalLayer(features, config.num_latents, config.num_hidden_layers, is_top=index == 0)
             for index in range(config.num_layers)
         )
@@ -77,8 +79,7 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
         self.linear: PatchPCA | None = None
         if config.has_linear_start:
             self.linear = PatchPCA(spec, stride, config.num_latents * config.num_layers)
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+            zero_layer(self.head)
 
     def prepare(self, images: Images, generator: torch.Generator) -> None:
         if self.linear is not None:
@@ -98,13 +99,13 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
         """
         x = unit_from_levels(images, self.spec.levels, self.top.dtype)
         frames = self._frames(x)
-        h, evidence = self.stem(2 * x), []
+        h, evidence = self.stem(2 * x), list[Evidence]()
         for layer in reversed(self.layers):
-            h, found = layer.up(h)  # type: ignore[operator]
+            h, found = layer.up(h)
             evidence.append(found)
-        h, latents, kl_maps = self.top.expand_as(h), [], []
+        h, latents, kl_maps = self.top.expand_as(h), list[Tensor](), list[Tensor]()
         for layer, frame, unit in zip(self.layers, frames, noise.unbind(), strict=True):
-            h, z, kl = self._posterior_layer(layer, h, evidence.pop(), frame, unit)  # type: ignore[arg-type]
+            h, z, kl = self._posterior_layer(layer, h, evidence.pop(), frame, unit)
             latents.append(z)
             kl_maps.append(kl)
         log_prob = discretized_logistic_log_prob(images, *self.decode(h, latents), self.spec.levels)
@@ -166,11 +167,11 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
     def sample(self, num_images: int, generator: torch.Generator, temperature: float = 1.0) -> Images:
         stride = self.config.stem_stride
         h = self.top.expand(num_images, -1, self.spec.height // stride, self.spec.width // stride)
-        latents = []
+        latents: list[Tensor] = []
         for layer in self.layers:
-            prior, _, deterministic = layer.read(h)  # type: ignore[operator]
+            prior, _, deterministic = layer.read(h)
             latents.append(prior.sample(generator, temperature))
-            h = layer.write(h, latents[-1], deterministic)  # type: ignore[operator]
+            h = layer.write(h, latents[-1], deterministic)
         mean, log_scale = self.decode(h, latents)
         levels = sample_discretized_logistic(mean, log_scale, self.spec.levels, generator, temperature)
         return levels.to(torch.uint8)

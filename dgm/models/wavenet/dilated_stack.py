@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dgm.nets.layer_list import LayerList
+
 
 class DilatedLayer(nn.Module):
     """tanh * sigmoid of [x_t, x_{t-d}], then one matmul to the residual and the skip features.
@@ -50,14 +52,14 @@ class DilatedStack(nn.Module):
         super().__init__()
         last = len(dilations) - 1
         layers = [DilatedLayer(num_residual, num_skip, d, i == last) for i, d in enumerate(dilations)]
-        self.layers = nn.ModuleList(layers)
+        self.layers = LayerList(layers)
         for layer in layers:  # so that the sum of skips has the same variance at every depth
             layer.out.weight.data[layer.num_residual_out :] /= math.sqrt(len(layers))
 
     @property
     def receptive_field(self) -> int:
         """Number of positions, its own included, that an output reads."""
-        return 1 + sum(layer.dilation for layer in self.layers)  # type: ignore[misc]
+        return 1 + sum(layer.dilation for layer in self.layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes: (N, T, R) -> (N, T, S)."""
@@ -75,7 +77,7 @@ class DilatedStepper:
     """
 
     def __init__(self, stack: DilatedStack, num_sequences: int) -> None:
-        self.layers: list[DilatedLayer] = list(stack.layers)  # type: ignore[arg-type]
+        self.layers = stack.layers
         weight = self.layers[0].gate.weight
         num_residual = weight.shape[1] // 2
         self.queues = [weight.new_zeros(layer.dilation, num_sequences, num_residual) for layer in self.layers]
