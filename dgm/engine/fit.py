@@ -72,7 +72,7 @@ def _usable(model: Fitted, what: str, session: Session) -> Iterator[None]:
     """Raises: NonFiniteError if the step fails on a matrix, or leaves the model with a tensor that is not finite."""
     try:
         yield
-    except torch.linalg.LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
         problem = f"{what} failed ({' '.join(str(error).split())[:200]})"
         raise NonFiniteError(problem, session.checkpoint, _remedy(model.config)) from None
     if name := first_non_finite(model.state_dict()):
