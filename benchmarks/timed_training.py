@@ -17,6 +17,8 @@ from dgm.data.arrays import NUM_TEST_IMAGES, NUM_TRAIN_IMAGES, CifarArrays, Data
 from dgm.data.splits import make_splits
 from dgm.engine.flops import count_flops
 from dgm.engine.loop import Trainer
+from dgm.engine.session import Session
+from dgm.model_api.contracts import GradientTrained
 from dgm.runs.checkpoint import Scratch
 from dgm.runs.provenance import peak_memory_bytes
 from dgm.seeds import Stream, seed_global
@@ -83,21 +85,21 @@ class TimedTrainer(Trainer):
 
     def _record_start(self) -> None:
         super()._record_start()
-        self.began = time.monotonic()  # preparing and validating may have taken more than all the seconds
+        self.session.restart_clock()  # preparing and validating may have taken more than all the seconds
 
     def _train_step(self, progress: float) -> None:
         began = self._mark() if self.step == 0 else None
-        if began is None and not self.is_warm and self.seconds > self.warm_seconds:
+        if began is None and not self.is_warm and self.session.seconds > self.warm_seconds:
             self.mark, self.is_warm = self._mark(), True
         super()._train_step(progress)
         if began is not None:
             self.mark = self._mark()
-            self.began = self.mark[0]
-            self.first_step_seconds = self.began - began[0]
+            self.session.restart_clock()
+            self.first_step_seconds = self.mark[0] - began[0]
 
-    def _record(self, progress: float) -> None:
+    def _record(self) -> None:
         self.end = self._mark()
-        super()._record(progress)
+        super()._record()
 
     def steps_per_second(self) -> float:
         return (self.end[1] - self.mark[1]) / (self.end[0] - self.mark[0])
@@ -133,20 +135,21 @@ def measure(name: str, settings: Settings, params: Params, folder: Path = DATA) 
     """A short training of one model, in this process."""
     common = params.common_config(settings.profile).run
     training = training_config(params, name, settings.profile)
-    assert isinstance(training, TrainingConfig)
-    config = shortened(training, settings)
     device = prepare_device(common, settings.device)
     splits = make_splits(training_arrays(folder)[0], common.num_training_images)
     images = torch.from_numpy(splits.train.copy()).to(device)
     held_out = torch.from_numpy(splits.validation.copy()).to(device)
     seed_global(common.seed, Stream.CONSTRUCTION)
     model = build_model(params, name, settings.profile, CIFAR10).to(device)
-    run: Any = UntrackedRun()
+    if not isinstance(model, GradientTrained) or not isinstance(training, TrainingConfig):
+        raise TypeError(f"{name} is not trained by gradient")
+    config = shortened(training, settings)
     with (
         tempfile.TemporaryDirectory() as scratch_folder,
         Scratch(settings.profile, name, "speed", Path(scratch_folder)) as scratch,
     ):
-        trainer = TimedTrainer(model, images, held_out, config, common.seed, scratch, run, float(NEVER))
+        session = Session(scratch, UntrackedRun(), None, checkpoint_seconds=float(NEVER))
+        trainer = TimedTrainer(model, images, held_out, config, common.seed, session)
         trainer.warm_seconds = settings.seconds * WARM_SHARE
         result = trainer.run()
         memory = peak_memory_bytes(str(device))
@@ -162,7 +165,7 @@ def measure(name: str, settings: Settings, params: Params, folder: Path = DATA) 
         first_step_seconds=trainer.first_step_seconds,
         peak_memory_bytes=memory,
         training_flops_per_image=flops[1],
-        start_bits=float(result.rows[0][4] or "nan"),
-        end_bits=float(result.rows[-1][4] or "nan"),
+        start_bits=float(result.curve[0].validation_bits_per_subpixel or "nan"),
+        end_bits=float(result.curve[-1].validation_bits_per_subpixel or "nan"),
         is_warm=trainer.is_warm,
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from dgm.config.params import PROFILES
@@ -13,7 +15,7 @@ from dgm.config.parse import ConfigError
 from dgm.errors import StageError
 
 DATA = Path("data")
-PAUSED = 75  # exit code of a training that stopped at its session's limit: the same command goes on
+PAUSED = 75  # exit code of a training that stopped at its session's limit: the same command continues
 
 
 def make_parser(description: str | None, can_pause: bool) -> argparse.ArgumentParser:
@@ -33,21 +35,31 @@ def parse_arguments(description: str | None, can_pause: bool = False) -> argpars
     return make_parser(description, can_pause).parse_args()
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived, the normal way for a cluster or a container to stop a process: treated as Ctrl-C."""
+
+
 def run_stage(main: Callable[[], None]) -> NoReturn:
-    """Runs the stage and leaves the process: 0 done, 1 expected failure, 130 interrupted. Other errors pass through."""
+    """Runs the stage and leaves the process.
+
+    Exit codes: 0 done, 1 expected failure, 75 training paused, 130 interrupted by Ctrl-C, 143 by SIGTERM. Other errors
+    pass through. SIGTERM unwinds the stage as Ctrl-C does: temporary files are removed, a run in MLflow is ended.
+    """
+    previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
     except (ConfigError, StageError) as error:
         sys.exit(f"error: {error}")
-    except ValueError as error:
-        from dgm.distributions.gaussian import NotPositiveDefiniteError  # imports torch, which not every stage needs
-
-        if not isinstance(error, NotPositiveDefiniteError):
-            raise
-        sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted; `dvc repro` goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        print("interrupted; `dvc repro` continues from here", file=sys.stderr)
+        sys.exit(143 if isinstance(interrupt, Terminated) else 130)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     sys.exit(0)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut the cleaning up short
+    raise Terminated

@@ -1,70 +1,121 @@
 """Trains (or fits) one model in one profile and writes its weights, its curve and its provenance.
 
-A run that is stopped, by --stop-after-seconds or by force, goes on where it was when the same command is given again.
+A run that is paused by --stop-after-seconds, SIGTERM or Ctrl-C, or killed, continues from its last checkpoint when the
+same command is given again.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
 import torch
 
-from dgm.config.params import load_params
-from dgm.config.sections import FitConfig
+from dgm.config.params import Params, load_params
+from dgm.config.sections import FitConfig, RunConfig, TrainingConfig
 from dgm.data.arrays import load_arrays
 from dgm.data.splits import make_splits
 from dgm.engine.fit import fit
 from dgm.engine.flops import count_flops
 from dgm.engine.loop import Trainer
+from dgm.engine.result import TrainingResult
+from dgm.engine.session import Session
 from dgm.fingerprints import training_key
-from dgm.runs.atomic import write_table
+from dgm.model_api.contracts import Fitted, GradientTrained, Model
 from dgm.runs.checkpoint import Scratch
 from dgm.runs.files import RunFiles
 from dgm.runs.provenance import make_provenance
-from dgm.runs.records import CURVE_COLUMNS, write_record
+from dgm.runs.records import Provenance, write_curve, write_record
 from dgm.runs.weights import save_weights
 from dgm.seeds import Stream, seed_global
 from dgm.settings import acting_values, build_model, training_config
 from dgm.tracking.mlflow_store import open_run
-from dgm.types import CIFAR10
+from dgm.types import CIFAR10, Images
 from stages.cli import DATA, PAUSED, parse_arguments, run_stage
 from stages.device import prepare_device
 
-MAX_COUNTED_IMAGES = 32  # floating-point operations are counted on a batch, or on so many of its images
+MAX_COUNTED_IMAGES = 32  # floating-point operations are counted on a batch, or on this many of its images
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which model is trained, by which numbers, and where it computes."""
+
+    model: str
+    profile: str
+    params: Params
+    run: RunConfig
+    device: torch.device
 
 
 def main() -> None:
     arguments = parse_arguments(__doc__, can_pause=True)
     name, profile = arguments.model, arguments.profile
     params = load_params()
-    common = params.common_config(profile).run
-    training = training_config(params, name, profile)
-    device = prepare_device(common, arguments.device)
+    run_config, config = params.common_config(profile).run, training_config(params, name, profile)
+    job = Job(name, profile, params, run_config, prepare_device(run_config, arguments.device))
     files, key = RunFiles(profile, name), training_key(params, name, profile)
-    seed_global(common.seed, Stream.CONSTRUCTION)
-    model = build_model(params, name, profile, CIFAR10).to(device)
-    splits = make_splits(load_arrays(DATA), common.num_training_images)
-    images = torch.from_numpy(splits.train.copy()).to(device)
     with Scratch(profile, name, key) as scratch:
         saved = scratch.load()
         with open_run(profile, name, key, saved["run"] if saved else None, "train") as run:
-            run.log_params({"model": acting_values(params, name, profile), "common": common.model_dump()})
-            pause, save, flops = arguments.stop_after_seconds, arguments.checkpoint_every_seconds, None
-            if isinstance(training, FitConfig):
-                result = fit(model, images, training, common.seed, scratch, run, save, pause)
+            run.log_params({"model": acting_values(params, name, profile), "common": run_config.model_dump()})
+            save_seconds, pause_seconds = arguments.checkpoint_every_seconds, arguments.stop_after_seconds
+            session = Session(scratch, run, saved, save_seconds, pause_seconds)
+            del saved  # it is large, and the session lets go of it too
+            if isinstance(config, FitConfig):
+                result = learn_by_fit(job, config, session)
             else:
-                counted = images[: min(training.batch_size, MAX_COUNTED_IMAGES)]
-                flops = count_flops(model, counted, common.seed)
-                held_out = torch.from_numpy(splits.validation.copy()).to(device)
-                result = Trainer(model, images, held_out, training, common.seed, scratch, run, save).run(pause)
+                result = learn_by_gradient(job, config, session)
             if not result.is_finished:
-                run.finish("RUNNING")
-                print(f"paused at step {result.num_steps}; the same command goes on from there")
+                run.finish("KILLED" if session.is_interrupted else "RUNNING")
+                print(f"paused at step {result.num_steps}; the same command continues from there")
                 raise SystemExit(PAUSED)
             save_weights(files.weights, result.state)
-            write_table(files.curve, CURVE_COLUMNS, result.rows)
-            write_record(files.provenance, make_provenance(name, profile, str(device), result, flops, run.run_id))
+            write_curve(files.curve, result.curve)
+            provenance = make_provenance(name, profile, str(job.device), result, None, run.run_id)
+            write_record(files.provenance, with_flops(provenance, job, config))
             run.log_metrics({"train_seconds": result.seconds, "images_seen": result.images_seen}, result.num_steps)
             run.log_artifact(files.curve, None)
         scratch.clear()
+
+
+def learn_by_gradient(job: Job, config: TrainingConfig, session: Session) -> TrainingResult:
+    """Everything that decides the numbers of a model that is trained by gradient."""
+    model = new_model(job, GradientTrained)
+    splits = make_splits(load_arrays(DATA), job.run.num_training_images)
+    images, held_out = on_device(splits.train, job.device), on_device(splits.validation, job.device)
+    return Trainer(model, images, held_out, config, job.run.seed, session).run()
+
+
+def learn_by_fit(job: Job, config: FitConfig, session: Session) -> TrainingResult:
+    """Everything that decides the numbers of a model that is fitted in closed form or by EM."""
+    model = new_model(job, Fitted)
+    splits = make_splits(load_arrays(DATA), job.run.num_training_images)
+    return fit(model, on_device(splits.train, job.device), config, job.run.seed, session)
+
+
+def new_model(job: Job, kind: type[ModelT]) -> ModelT:
+    """The untrained model, its random weights a function of the seed. Raises: TypeError if it learns another way."""
+    seed_global(job.run.seed, Stream.CONSTRUCTION)
+    model = build_model(job.params, job.model, job.profile, CIFAR10).to(job.device)
+    if not isinstance(model, kind):
+        raise TypeError(f"{job.model} is no {kind.__name__} model")
+    return model
+
+
+def on_device(images: np.ndarray, device: torch.device) -> Images:
+    return torch.from_numpy(images.copy()).to(device)
+
+
+def with_flops(provenance: Provenance, job: Job, config: TrainingConfig | FitConfig) -> Provenance:
+    """Adds the floating-point operations of a trained model; afterwards, so that peak memory is that of training."""
+    if isinstance(config, FitConfig):
+        return provenance
+    images = torch.zeros(min(config.batch_size, MAX_COUNTED_IMAGES), *CIFAR10.shape, dtype=torch.uint8)
+    forward, training = count_flops(new_model(job, GradientTrained), images, job.run.seed)
+    return replace(provenance, forward_flops_per_image=forward, training_flops_per_image=training)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from benchmarks.timed_training import Settings, Speed, TimedTrainer, measure, sh
 from benchmarks.training_speed import COLUMNS, Failure, Machine, attempt, last_line, or_failure, report, table
 from dgm.config.params import load_params
 from dgm.config.sections import TrainingConfig
-from tests.tiny import tiny_training
+from dgm.engine.session import Session
+from dgm.runs.checkpoint import Scratch
+from tests.tiny import UntrackedRun, tiny_training
 
 SETTINGS = Settings("smoke", 0.3, "cpu", 2, False)
 SPEED = Speed("char_rnn", 640.0, 1200, 64, "bfloat16", True, 12.34, 3 * 2**30, 50_000_000_000, 8.0, 4.5, True)
@@ -63,15 +65,15 @@ def test_the_seconds_begin_after_the_first_step_and_the_rate_after_a_third(monke
         self.step += 1
 
     monkeypatch.setattr("dgm.engine.loop.Trainer._train_step", train_step)
-    monkeypatch.setattr("dgm.engine.loop.Trainer._record", lambda self, progress: None)
+    monkeypatch.setattr("dgm.engine.loop.Trainer._record", lambda self: None)
     trainer = TimedTrainer.__new__(TimedTrainer)
-    trainer.step, trainer.began, trainer.seconds_before = 0, 0.0, 0.0
+    trainer.step, trainer.session = 0, Session(Scratch("gpu", "made", "key", Path()), UntrackedRun(), None, 1e9)
     trainer.device, trainer.warm_seconds = torch.device("cpu"), 10.0
     for _ in lengths:
         trainer._train_step(0.0)
-    trainer._record(1.0)
+    trainer._record()
     assert trainer.first_step_seconds == 50.0
-    assert trainer.seconds == pytest.approx(22.0)
+    assert trainer.session.seconds == pytest.approx(22.0)
     assert trainer.is_warm and trainer.steps_per_second() == pytest.approx(1.0)
 
 

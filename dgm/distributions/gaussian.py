@@ -10,13 +10,14 @@ import math
 import torch
 from torch import Tensor
 
+from dgm.errors import StageError
 from dgm.types import Images
 
 DEQUANTIZATION_VARIANCE = 1 / 12  # of a uniform variable on [0, 1)
 LOG_TWO_PI = math.log(2 * math.pi)
 
 
-class NotPositiveDefiniteError(ValueError):
+class NotPositiveDefiniteError(StageError, ValueError):
     """A covariance matrix has no Cholesky factor."""
 
 

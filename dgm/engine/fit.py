@@ -2,73 +2,89 @@
 
 from __future__ import annotations
 
-import time
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
+from dgm.config.parse import Config
 from dgm.config.sections import FitConfig
-from dgm.engine.loop import TrainingResult, check_finite
-from dgm.model_api.contracts import Fitted, Model
-from dgm.runs.checkpoint import Scratch
+from dgm.engine.finite import NonFiniteError, first_non_finite
+from dgm.engine.result import TrainingResult
+from dgm.engine.session import Session
+from dgm.model_api.contracts import Fitted
 from dgm.runs.progress import Progress
+from dgm.runs.records import CurvePoint
 from dgm.seeds import Stream, generator_for
-from dgm.tracking.tracked_run import TrackedRun
 from dgm.types import Images
 from dgm.units import nats_to_bits_per_subpixel
 
 
-def fit(
-    model: Model,
-    images: Images,
-    config: FitConfig,
-    seed: int,
-    scratch: Scratch,
-    run: TrackedRun,
-    checkpoint_seconds: float,
-    stop_after_seconds: float | None = None,
-) -> TrainingResult:
-    """Runs start, the iterations and finish; goes on from the scratch checkpoint if there is one.
+def fit(model: Fitted, images: Images, config: FitConfig, seed: int, session: Session) -> TrainingResult:
+    """Runs start, the iterations and finish; continues from the session's checkpoint if it has one.
 
+    An iteration counts the images that it looks at, a closed form those that `start` looks at.
     Shapes: images uint8 (N, C, H, W), the whole training set.
+    Raises: NonFiniteError naming the iteration and the tensor that is not finite.
     """
-    assert isinstance(model, Fitted)
-    began = time.monotonic()
-    rows: list[list[float | None]] = []
-    iteration, seconds_before = 0, 0.0
-    if (saved := scratch.load()) is not None:
+    iteration = images_seen = 0
+    if (saved := session.begin()) is not None:
         model.load_state_dict(saved["model"])
-        rows, iteration, seconds_before = saved["rows"], saved["iteration"], saved["seconds"]
+        iteration, images_seen = saved["iteration"], saved["images_seen"]
     else:
-        model.start(images, generator_for(seed, Stream.PREPARATION, device=images.device))
-
-    def seconds() -> float:
-        return seconds_before + time.monotonic() - began
-
-    def save() -> None:
-        run.flush()
-        scratch.save(
-            {"model": model.state_dict(), "rows": rows, "iteration": iteration, "seconds": seconds(), "run": run.run_id}
-        )
-
-    saved_at = time.monotonic()
-    with Progress(config.num_iterations, f"fit {type(model).__name__}", None) as progress:
+        with _usable(model, "the closed form" if not config.num_iterations else "the start of EM", session):
+            model.start(images, generator_for(seed, Stream.PREPARATION, device=images.device))
+    first_iteration = iteration
+    with Progress(config.num_iterations, f"fit {type(model).__name__}", None) as bar, session.stop:
         while iteration < config.num_iterations:
-            generator = generator_for(seed, Stream.STEP, iteration, device=images.device)
-            nats = model.iterate(images, iteration, generator)
-            check_finite(nats, f"log-likelihood at iteration {iteration}", scratch)
-            bits = -nats_to_bits_per_subpixel(nats, model.spec)
+            is_paused = session.must_pause(has_advanced=iteration > first_iteration)
+            if is_paused or session.is_checkpoint_due:
+                session.save({"model": model.state_dict(), "iteration": iteration, "images_seen": images_seen})
+            if is_paused:
+                return TrainingResult({}, session.curve, session.seconds, images_seen, iteration, is_finished=False)
+            with _usable(model, f"EM iteration {iteration}", session):
+                bits = _iterate(model, images, iteration, seed, session)
+            images_seen += len(model.images_used(images, iteration))
             iteration += 1
-            rows.append([iteration, iteration * len(images), None, bits, None])
-            run.log_metrics({"train_bits_per_subpixel": bits}, iteration)
-            progress.update(iteration, iteration * len(images) / max(seconds(), 1e-9), bits, None, 0.0, seconds())
-            is_paused = stop_after_seconds is not None and time.monotonic() - began > stop_after_seconds
-            if is_paused or time.monotonic() - saved_at > checkpoint_seconds:
-                save()
-                saved_at = time.monotonic()
-            if is_paused and iteration < config.num_iterations:
-                return TrainingResult({}, rows, seconds(), iteration * len(images), iteration, is_finished=False)
-    model.finish(images)
+            session.record(CurvePoint(iteration, images_seen, None, bits, None))
+            session.show(bar, iteration, images_seen, bits, learning_rate=0.0)
+    with _usable(model, "the end of the fit", session):
+        model.finish(images)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    check_finite(float(sum(t.double().sum() for t in state.values() if torch.is_floating_point(t))), "fit", scratch)
-    num_passes = max(config.num_iterations, 1)
-    return TrainingResult(state, rows, seconds(), num_passes * len(images), config.num_iterations, is_finished=True)
+    if not config.num_iterations:
+        images_seen = len(model.images_used(images))
+    return TrainingResult(state, session.curve, session.seconds, images_seen, iteration, is_finished=True)
+
+
+def _iterate(model: Fitted, images: Images, iteration: int, seed: int, session: Session) -> float:
+    """One EM iteration; bits per sub-pixel of the training images before it."""
+    nats = model.iterate(images, iteration, generator_for(seed, Stream.STEP, iteration, device=images.device))
+    if not math.isfinite(nats):
+        name = first_non_finite(model.state_dict())
+        what = f"log-likelihood at EM iteration {iteration} is {nats}" + (f", {name} is not finite" if name else "")
+        raise NonFiniteError(what, session.checkpoint, _remedy(model.config))
+    return -nats_to_bits_per_subpixel(nats, model.spec)
+
+
+@contextmanager
+def _usable(model: Fitted, what: str, session: Session) -> Iterator[None]:
+    """Raises: NonFiniteError if the step fails on a matrix, or leaves the model with a tensor that is not finite."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
+        problem = f"{what} failed ({' '.join(str(error).split())[:200]})"
+        raise NonFiniteError(problem, session.checkpoint, _remedy(model.config)) from None
+    if name := first_non_finite(model.state_dict()):
+        raise NonFiniteError(f"{name} is not finite after {what}", session.checkpoint, _remedy(model.config))
+
+
+def _remedy(config: Config) -> str:
+    """What to change in the model's block of params.yaml, by the names that this block has."""
+    names = list(type(config).model_fields)
+    raised = [name for name in names if name.endswith("pseudo_counts") or name in ("pseudo_count", "ridge")]
+    parts = [f"Raise {', '.join(raised)}"] if raised else []
+    parts += [f"{'lower' if parts else 'Lower'} num_components"] if "num_components" in names else []
+    if not parts:
+        parts = ["Fit on more images (num_fit_images)" if "num_fit_images" in names else "Check the training images"]
+    return f"{' or '.join(parts)} in params.yaml"

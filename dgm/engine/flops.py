@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dgm.model_api.contracts import GradientTrained, Model
+from dgm.model_api.contracts import GradientTrained
 from dgm.seeds import Stream, generator_for
 from dgm.types import Images
 
@@ -47,8 +47,8 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 }
 
 
-def count_flops(model: Model, images: Images, seed: int) -> tuple[int, int]:
-    """Floating-point operations an image: of the training objective forward, and of forward and backward together.
+def count_flops(model: GradientTrained, images: Images, seed: int) -> tuple[int, int]:
+    """Floating-point operations per image: of the training objective forward, and of forward and backward together.
 
     Counted are matrix products, convolutions and recurrent layers as they run, a multiplication and an addition as
     two; elementwise work, reductions and the optimizer are not. What a mask sets to zero is computed and so counted,
@@ -56,7 +56,6 @@ def count_flops(model: Model, images: Images, seed: int) -> tuple[int, int]:
     is computed once a step: as many as a batch has give the exact figure, where layers are wide a few are enough. The
     model, which may be unprepared, compiled or on a GPU, and the global random state stay as they are.
     """
-    assert isinstance(model, GradientTrained)
     replica = copy.deepcopy(model).train()
     vars(replica).pop(replica.hot_method, None)  # a compiled method would run the weights of the original
     device = replica.device

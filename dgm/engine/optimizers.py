@@ -116,3 +116,8 @@ def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
+
+
+def current_learning_rate(optimizers: list[Optimizer]) -> float:
+    """The rate of the last step: AdamW's, or Muon's where it has every parameter."""
+    return float(optimizers[0].param_groups[0]["lr"])

@@ -83,7 +83,11 @@ def evaluate_split(
         method=method,
         kind=kind,
         bits_per_subpixel=_mean_bits(mean_nats, model.spec),
-        standard_error=float(nats_to_bits_per_subpixel(mean_nats.std(correction=1 if len(mean_nats) > 1 else 0) / len(mean_nats) ** 0.5, model.spec)),
+        standard_error=float(
+            nats_to_bits_per_subpixel(
+                mean_nats.std(correction=1 if len(mean_nats) > 1 else 0) / len(mean_nats) ** 0.5, model.spec
+            )
+        ),
         monte_carlo_error=_monte_carlo_error(nats, model.spec),
         elbo_bits_per_subpixel=elbo_bits,
         terms_bits_per_subpixel={key: _mean_bits(term, model.spec) for key, term in terms.items()},

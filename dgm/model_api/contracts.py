@@ -127,6 +127,13 @@ class Fitted(Model[ConfigT]):
     def start(self, images: Images, generator: torch.Generator) -> None:
         """Closed-form models learn here; EM models initialise."""
 
+    def images_used(self, images: Images, iteration: int | None = None) -> Images:
+        """Those of the training images that an EM iteration looks at; None: that `start` does. Default: all.
+
+        `start` and `iterate` take them from here, so that the engine counts what the model looks at.
+        """
+        return images
+
     def iterate(self, images: Images, iteration: int, generator: torch.Generator) -> float:
         """One EM iteration; the mean training log-likelihood in nats per image at its start."""
         raise TypeError(f"{type(self).__name__} is fitted in closed form: set training.num_iterations to 0")

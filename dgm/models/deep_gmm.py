@@ -94,9 +94,15 @@ class DeepGMM(Fitted[DeepGMMConfig], DensityModel[DeepGMMConfig]):
     def log_tables(self) -> list[Tensor]:
         return [getattr(self, f"log_table_{level}") for level in range(len(self.tree.states))]
 
+    def images_used(self, images: Images, iteration: int | None = None) -> Images:
+        """The shared iterations look at fewer."""
+        images = images[: self.config.num_fit_images]
+        is_shared = iteration is not None and iteration < self.config.num_shared_iterations
+        return images[: self.config.num_shared_images] if is_shared else images
+
     @torch.no_grad()
     def start(self, images: Images, generator: torch.Generator) -> None:
-        images = images[: self.config.num_fit_images]
+        images = self.images_used(images)
         mean, covariance = image_moments(images, is_mirrored=self.config.has_mirrored_whitening)
         whitening, log_determinant = zca(covariance, "the covariance of the training images")
         self.mean.copy_(mean)
@@ -107,11 +113,10 @@ class DeepGMM(Fitted[DeepGMMConfig], DensityModel[DeepGMMConfig]):
 
     @torch.no_grad()
     def iterate(self, images: Images, iteration: int, generator: torch.Generator) -> float:
-        images = images[: self.config.num_fit_images]
+        blocks = self._blocks(self.images_used(images, iteration))
         if iteration < self.config.num_shared_iterations:
-            nats = self._iterate_shared(self._blocks(images[: self.config.num_shared_images]))
+            nats = self._iterate_shared(blocks)
         else:
-            blocks = self._blocks(images)
             if iteration == self.config.num_shared_iterations:
                 self._start_tree(blocks)
             nats = self._iterate_positions(blocks)

@@ -74,10 +74,13 @@ class MixtureOfGaussians(Fitted[MixtureOfGaussiansConfig], DensityModel[MixtureO
         self.scales = nn.Buffer(torch.ones(K, dtype=torch.float64))  # what the pseudo-counts pull variances to
         self._cached_whitened: Tensor | None = None  # float32 (N, D); computed again after a resume
 
+    def images_used(self, images: Images, iteration: int | None = None) -> Images:
+        return images[: self.config.num_fit_images]
+
     @torch.no_grad()
     def start(self, images: Images, generator: torch.Generator) -> None:
         """Components of equal weight, one for each quantile of contrast: what images differ in most."""
-        images = images[: self.config.num_fit_images]
+        images = self.images_used(images)
         needed = math.ceil(self.config.num_components * max(self.config.min_images, 1.0))
         if len(images) < needed:
             raise StageError(
@@ -106,7 +109,7 @@ class MixtureOfGaussians(Fitted[MixtureOfGaussiansConfig], DensityModel[MixtureO
 
     @torch.no_grad()
     def iterate(self, images: Images, iteration: int, generator: torch.Generator) -> float:
-        images = images[: self.config.num_fit_images]
+        images = self.images_used(images)
         nats: list[Tensor] = []
 
         def responsibilities() -> Iterator[Tensor]:

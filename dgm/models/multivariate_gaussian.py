@@ -33,8 +33,11 @@ class MultivariateGaussian(Fitted[MultivariateGaussianConfig], DensityModel[Mult
         self.mean = nn.Buffer(torch.full((spec.num_subpixels,), spec.levels / 2, dtype=torch.float64))
         self.factor = nn.Buffer(torch.eye(spec.num_subpixels, dtype=torch.float64))
 
+    def images_used(self, images: Images, iteration: int | None = None) -> Images:
+        return images[: self.config.num_fit_images]
+
     def start(self, images: Images, generator: torch.Generator) -> None:
-        mean, covariance = image_moments(images[: self.config.num_fit_images])
+        mean, covariance = image_moments(self.images_used(images))
         self.mean.copy_(mean)
         self.factor.copy_(cholesky(covariance, "the covariance of the training images"))
 

@@ -19,6 +19,7 @@ from dgm.config.parse import Config
 from dgm.distributions.diagonal_gaussian import standard_noise
 from dgm.distributions.gaussian import LOG_TWO_PI, cholesky, image_moments, principal_axes
 from dgm.model_api.contracts import DensityModel, Fitted
+from dgm.seeds import Stream, generator_for
 from dgm.types import Images, ImageSpec
 
 
@@ -48,8 +49,14 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
         self.noise_variance = nn.Buffer(torch.ones((), dtype=torch.float64))
         self._covariance: Tensor | None = None  # of the images, kept between iterations; recomputed after a resume
 
+    def images_used(self, images: Images, iteration: int | None = None) -> Images:
+        return images[: self.config.num_fit_images]
+
     def start(self, images: Images, generator: torch.Generator) -> None:
-        mean, covariance = image_moments(images[: self.config.num_fit_images])
+        self.start_from_moments(*image_moments(self.images_used(images)), generator)
+
+    def start_from_moments(self, mean: Tensor, covariance: Tensor, generator: torch.Generator) -> None:
+        """What `start` does, from the moments of its images: float64 (D,), (D, D). EM keeps the covariance."""
         self.mean.copy_(mean)
         if self.config.method == "closed_form":
             eigenvalues, eigenvectors = principal_axes(covariance, "the covariance of the training images")
@@ -78,8 +85,11 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
         if self.config.method == "closed_form":
             return super().iterate(images, iteration, generator)
         if self._covariance is None:
-            _, self._covariance = image_moments(images[: self.config.num_fit_images])
-        covariance, W = self._covariance, self.loadings
+            _, self._covariance = image_moments(self.images_used(images))
+        return self._em_step(self._covariance)
+
+    def _em_step(self, covariance: Tensor) -> float:
+        W = self.loadings
         nats = self._expected_log_density(covariance)
         SW = covariance @ W
         M = W.T @ W + self.noise_variance * torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
@@ -126,16 +136,40 @@ class PPCA(Fitted[PPCAConfig], DensityModel[PPCAConfig]):
         return x.view(num_images, *self.spec.shape)
 
     def num_parameters(self) -> int:
-        dim, q = self.loadings.shape
-        return dim + dim * q + 1 - q * (q - 1) // 2  # the loadings are known up to a rotation of the components
+        return num_ppca_parameters(*self.loadings.shape)
 
 
-def ladder(training_images: Images, x: Tensor, num_components: Sequence[int], chunk_size: int = 500) -> Tensor:
+def num_ppca_parameters(dim: int, num_components: int) -> int:
+    """Free parameters of PPCA; the loadings are known up to a rotation of the components."""
+    return dim + dim * num_components + 1 - num_components * (num_components - 1) // 2
+
+
+Moments = tuple[Tensor, Tensor]  # mean and covariance of the training images, float64 (D,) and (D, D)
+
+
+def em_ladder(
+    spec: ImageSpec, moments: Moments, x: Tensor, num_components: Sequence[int], num_iterations: int, seed: int
+) -> dict[int, Tensor]:
+    """log p(x) under PPCA fitted by EM: q -> float64 (N,), for every q in num_components.
+
+    Shapes: x float (N, C, H, W) in grey levels.
+    """
+    nats: dict[int, Tensor] = {}
+    for q in num_components:
+        model = PPCA(spec, PPCAConfig(num_components=q, method="em", num_fit_images=None))
+        model.start_from_moments(*moments, generator_for(seed, Stream.PREPARATION))
+        for _ in range(num_iterations):
+            model._em_step(moments[1])
+        nats[q] = torch.cat([model.log_density(chunk) for chunk in x.split(2000)])
+    return nats
+
+
+def ladder(moments: Moments, x: Tensor, num_components: Sequence[int], chunk_size: int = 500) -> Tensor:
     """log p(x) under the closed-form PPCA of every q in num_components, from one eigendecomposition.
 
-    Shapes: uint8 (M, C, H, W), float (N, C, H, W) in grey levels -> (N, len(num_components)) float64.
+    Shapes: x float (N, C, H, W) in grey levels -> (N, len(num_components)) float64.
     """
-    mean, covariance = image_moments(training_images)
+    mean, covariance = moments
     eigenvalues, eigenvectors = principal_axes(covariance, "the covariance of the training images")
     qs = torch.tensor(list(num_components), device=x.device)
     dim = len(mean)

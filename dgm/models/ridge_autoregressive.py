@@ -67,8 +67,11 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
         self.knots = nn.Buffer(torch.arange(config.num_scales, dtype=torch.float64).repeat(channels, 1))
         self.log_scales = nn.Buffer(torch.zeros(channels, config.num_scales, dtype=torch.float64))
 
+    def images_used(self, images: Images, iteration: int | None = None) -> Images:
+        return images[: self.config.num_fit_images]
+
     def start(self, images: Images, generator: torch.Generator) -> None:
-        chunks = images[: self.config.num_fit_images].split(64)
+        chunks = self.images_used(images).split(64)
         self.mean_kernel.copy_(self._fit_mean(chunks))
         self.error_weight.copy_(self._fit_error(chunks))
         self._fit_scales(chunks)

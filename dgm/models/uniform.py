@@ -26,6 +26,9 @@ class Uniform(Fitted[UniformConfig], AutoregressiveModel[UniformConfig]):
         super().__init__(spec, config)
         self.log_probability = nn.Buffer(torch.tensor(-math.log(spec.levels), dtype=torch.float64))
 
+    def images_used(self, images: Images, iteration: int | None = None) -> Images:
+        return images[:0]
+
     def start(self, images: Images, generator: torch.Generator) -> None:
         return None
 

@@ -124,6 +124,8 @@ class FlowBatchNorm(FlowLayer):
     Source: Dinh, Sohl-Dickstein & Bengio (2017), arXiv 1605.08803, section 3.7 and appendix E.
     """
 
+    running_statistics = ("mean", "variance")  # averaged with the weights (dgm.engine.averaging)
+
     def __init__(self, channels: int, decay: float = 0.9) -> None:
         super().__init__()
         self.decay = decay

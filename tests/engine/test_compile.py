@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from torch import Tensor
 from dgm.config.params import PROFILES, load_params
 from dgm.config.sections import TrainingConfig
 from dgm.engine.loop import Trainer
+from dgm.engine.session import Session
+from dgm.model_api.contracts import GradientTrained
 from dgm.runs.checkpoint import Scratch
+from dgm.runs.records import CurvePoint
 from dgm.seeds import generator_for, seed_global
 from tests.tiny import SMALL, TRAINED, UntrackedRun, random_images, tiny_model, tiny_training
 
@@ -71,14 +75,15 @@ def test_training_compiles_one_shape_and_validation_none(tmp_path: Path, monkeyp
         graphs.append([len(value) for value in inputs if value.dtype == torch.uint8])
         return graph.forward
 
-    def train(is_compiled: bool) -> list[list[float | None]]:
+    def train(is_compiled: bool) -> Sequence[CurvePoint]:
         seed_global(1)
         model = tiny_model("pixelcnn", SMALL)
+        assert isinstance(model, GradientTrained)
         config = TrainingConfig.model_validate(tiny_training(compile=is_compiled, validation_batch_size=7))
         images, held_out = random_images(SMALL, 50), random_images(SMALL, 20, 1)
         with Scratch("smoke", "pixelcnn", "key", tmp_path) as scratch:
-            run: Any = UntrackedRun()
-            return Trainer(model, images, held_out, config, 1, scratch, run, 1e9).run().rows
+            session = Session(scratch, UntrackedRun(), None, checkpoint_seconds=1e9)
+            return Trainer(model, images, held_out, config, 1, session).run().curve
 
     expected = train(is_compiled=False)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))

@@ -1,7 +1,9 @@
-"""A run that is paused, killed or resumed ends where an undisturbed one ends; a loss that is no number stops it."""
+"""A run that is paused, killed or resumed ends as an undisturbed one."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dgm.config.parse import Config
+from dgm.config.parse import Config, parse
 from dgm.config.sections import TrainingConfig
-from dgm.engine.loop import Trainer, TrainingResult
-from dgm.errors import StageError
-from dgm.model_api.contracts import Model, Objective, TrainedAutoregressiveModel
+from dgm.engine.interrupt import StopRequest
+from dgm.engine.loop import Trainer
+from dgm.engine.result import TrainingResult
+from dgm.engine.session import Session
+from dgm.model_api.contracts import Model, TrainedAutoregressiveModel
 from dgm.registry import MODELS, model_class
 from dgm.runs.checkpoint import Scratch
-from dgm.seeds import generator_for, seed_global
+from dgm.seeds import Stream, generator_for, seed_global
 from dgm.types import ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
 from tests.tiny import SMALL, UntrackedRun, random_images, tiny_training, untrained_model
@@ -64,14 +68,13 @@ def train(
     model = model or Histogram(SPEC, NoConfig())
     spec = model.spec
     config = TrainingConfig.model_validate(tiny_training(**changes))
-    run: Any = tracked or UntrackedRun()
     images, held_out = random_images(spec, 50), random_images(spec, 20, 1)
-    trainer = Trainer(model, images, held_out, config, 1, scratch, run, checkpoint_seconds)
-    return trainer.run(stop_after_seconds)
+    session = Session(scratch, tracked or UntrackedRun(), scratch.load(), checkpoint_seconds, stop_after_seconds)
+    return Trainer(model, images, held_out, config, 1, session).run()
 
 
 def assert_same(first: TrainingResult, second: TrainingResult) -> None:
-    assert first.rows == second.rows
+    assert first.curve == second.curve
     assert first.state.keys() == second.state.keys()
     for name, tensor in first.state.items():
         assert torch.equal(tensor, second.state[name]), name
@@ -115,11 +118,11 @@ def test_the_run_is_a_function_of_its_seed(scratch: Scratch) -> None:
 def test_every_image_counts_in_the_curve(scratch: Scratch) -> None:
     tracked = UntrackedRun()
     result = train(scratch, tracked=tracked, max_steps=10, validate_every=4)
-    assert [row[0] for row in result.rows] == [0, 4, 8, 10]
-    assert [row[1] for row in result.rows] == [0, 32, 64, 80]
-    assert result.rows[0][3] is None
-    assert result.rows[0][4] == pytest.approx(2.0, abs=1e-6)
-    assert result.rows[1][3] == pytest.approx(2.0, abs=0.2)
+    assert [point.step for point in result.curve] == [0, 4, 8, 10]
+    assert [point.images_seen for point in result.curve] == [0, 32, 64, 80]
+    assert result.curve[0].train_bits_per_subpixel is None
+    assert result.curve[0].validation_bits_per_subpixel == pytest.approx(2.0, abs=1e-6)
+    assert result.curve[1].train_bits_per_subpixel == pytest.approx(2.0, abs=0.2)
     assert [step for step, _ in tracked.metrics] == [0, 4, 8, 10]
     assert result.images_seen == 80
 
@@ -127,8 +130,8 @@ def test_every_image_counts_in_the_curve(scratch: Scratch) -> None:
 def test_validation_scores_the_averaged_weights(scratch: Scratch) -> None:
     live = train(scratch, ema_decay=0.0, learning_rate=0.3)
     averaged = train(scratch, ema_decay=0.9999, learning_rate=0.3)
-    assert live.rows[-1][3] == averaged.rows[-1][3]
-    assert live.rows[-1][4] != averaged.rows[-1][4]
+    assert live.curve[-1].train_bits_per_subpixel == averaged.curve[-1].train_bits_per_subpixel
+    assert live.curve[-1].validation_bits_per_subpixel != averaged.curve[-1].validation_bits_per_subpixel
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -145,34 +148,15 @@ def test_the_saved_weights_are_the_averaged_ones_that_validation_scored(scratch:
             nats = scored.eval().log_likelihood(images, generator_for(0)).nats.mean()
         return -float(nats_to_bits_per_subpixel(nats, SMALL))
 
-    assert bits(fresh) == pytest.approx(result.rows[-1][4], abs=1e-6)
+    assert bits(fresh) == pytest.approx(result.curve[-1].validation_bits_per_subpixel, abs=1e-6)
     assert abs(bits(model) - bits(fresh)) > 1e-4
-
-
-class Diverging(Histogram):
-    """Becomes infinite at the eighth objective."""
-
-    calls = 0
-
-    def objective(self, images: Tensor, generator: torch.Generator, progress: float) -> Objective:
-        self.calls += 1
-        found = super().objective(images, generator, progress)
-        return Objective(found.loss * (float("inf") if self.calls > 8 else 1.0), found.nats)
-
-
-def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(scratch: Scratch) -> None:
-    with pytest.raises(StageError, match=r"step 8 \(learning rate 0.0833\) is inf; last good checkpoint: .*key.pt"):
-        train(scratch, Diverging(SPEC, NoConfig()), checkpoint_seconds=0.0, learning_rate=0.1)
-    saved = scratch.load()
-    assert saved is not None
-    assert torch.isfinite(saved["model"]["logits"]).all()
 
 
 def test_a_budget_in_seconds_ends_the_run_with_the_rate_at_zero(scratch: Scratch) -> None:
     result = train(scratch, max_steps=10**9, max_seconds=0.5, validate_every=10**9)
     assert result.is_finished
     assert 0.5 <= result.seconds < 5
-    assert result.rows[-1][2] == 0.0
+    assert result.curve[-1].learning_rate == 0.0
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if hasattr(model_class(n), "objective")])
@@ -186,3 +170,86 @@ def test_every_trained_model_resumes_bit_identical(name: str, tmp_path: Path) ->
     undisturbed = run(tmp_path / "a", None)
     assert run(tmp_path / "b", 0.0).num_steps == 1
     assert_same(undisturbed, run(tmp_path / "b", None))
+
+
+def test_a_trainer_that_does_not_run_leaves_the_model_and_the_clock_alone(scratch: Scratch) -> None:
+    model: Any = untrained_model("nice", SMALL)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    config = TrainingConfig.model_validate(tiny_training())
+    images = random_images(SMALL, 50)
+    Trainer(model, images, images, config, 1, Session(scratch, UntrackedRun(), None, 1e9))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_resume_reads_the_checkpoint_once_and_lets_go_of_it(scratch: Scratch) -> None:
+    train(scratch, stop_after_seconds=0.0)
+    session = Session(scratch, UntrackedRun(), scratch.load(), 1e9)
+    saved = session.begin()
+    assert saved is not None and saved["step"] == 1
+    assert session.begin() is None and len(session.curve) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_after_the_step_and_the_rest_is_bit_identical(
+    scratch: Scratch, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    undisturbed = train(scratch)
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    plain = Trainer._train_step
+
+    def interrupted(self: Trainer, progress: float) -> None:
+        if self.step == 3:
+            os.kill(os.getpid(), number)
+        plain(self, progress)
+
+    monkeypatch.setattr(Trainer, "_train_step", interrupted)
+    paused = train(scratch)
+    assert (paused.is_finished, paused.num_steps, dict(paused.state)) == (False, 4, {})
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    monkeypatch.setattr(Trainer, "_train_step", plain)
+    assert_same(undisturbed, train(scratch))
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step_and_an_ignored_signal_stays_ignored() -> None:
+    with StopRequest() as stop:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup and background jobs of a shell have it
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert not stop.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_averaged_statistics_are_scored_saved_and_resumed(tmp_path: Path) -> None:
+    """The saved model scores as validation did; its statistics are not those of the live network."""
+    block = {"num_features": 3, "num_blocks": 1, "num_scales": 2, "norm": "batch_norm", "margin": 0.05}
+    images = random_images(SMALL, 20, 1)
+
+    def model() -> Any:
+        torch.manual_seed(0)
+        return model_class("real_nvp")(SMALL, parse(model_class("real_nvp").config_type, block, "real_nvp"))
+
+    def run(folder: str, stop: float | None = None) -> tuple[TrainingResult, Any]:
+        trained = model()
+        with Scratch("smoke", "real_nvp", "key", tmp_path / folder) as scratch:
+            changes = {"ema_decay": 0.99, "learning_rate": 0.02, "decay_fraction": 0.0, "validate_every": 3}
+            return train(scratch, trained, stop, max_steps=6, **changes), trained
+
+    result, live = run("a")
+    fresh = model()
+    fresh.load_state_dict(dict(result.state))
+    with torch.no_grad():
+        generator = generator_for(1, Stream.VALIDATION, 0)
+        nats = fresh.eval().log_likelihood(images, generator).nats.mean()
+    last = result.curve[-1].validation_bits_per_subpixel
+    assert -float(nats_to_bits_per_subpixel(nats, SMALL)) == pytest.approx(last, abs=1e-6)
+    for name in ("scales.0.0.mean", "scales.0.1.network.blocks.0.norm1.running_var"):
+        assert not torch.equal(result.state[name], live.state_dict()[name]), name
+    assert run("b", 0.0)[0].num_steps == 1
+    assert_same(result, run("b")[0])

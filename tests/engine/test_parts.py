@@ -1,25 +1,18 @@
-"""Schedule, optimizers, weight average and fitting loop, each against its definition."""
+"""Schedule, optimizers and weight average, each against its definition."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dgm.config.sections import FitConfig, TrainingConfig
-from dgm.engine.averaging import WeightAverage
-from dgm.engine.fit import fit
-from dgm.engine.loop import TrainingResult
-from dgm.engine.optimizers import Muon, make_optimizers, orthogonalize, set_learning_rate
+from dgm.config.sections import TrainingConfig
+from dgm.engine.averaging import WeightAverage, running_statistics
+from dgm.engine.optimizers import Muon, current_learning_rate, make_optimizers, orthogonalize, set_learning_rate
 from dgm.engine.schedule import learning_rate_factor
-from dgm.errors import StageError
-from dgm.models.uniform import Uniform, UniformConfig
-from dgm.runs.checkpoint import Scratch
-from dgm.types import ImageSpec
-from tests.tiny import UntrackedRun, random_images, tiny_training
+from tests.tiny import tiny_training
 
 
 def settings(**changes: Any) -> TrainingConfig:
@@ -93,6 +86,7 @@ def test_every_parameter_is_optimized_once_and_only_matrices_decay() -> None:
     (only,) = make_optimizers(net, settings(optimizer="adamw"))
     assert sum(len(group["params"]) for group in only.param_groups) == 5
     set_learning_rate([adamw, muon], 0.25)
+    assert current_learning_rate([adamw, muon]) == 0.0025
     assert {group["lr"] for group in (*adamw.param_groups, *muon.param_groups)} == {0.0025}
 
 
@@ -113,37 +107,27 @@ def test_the_average_follows_its_formula_and_leaves_the_live_weights_alone() -> 
     assert float(net.weight.detach()) == 2.0
 
 
-class Counting(Uniform):
-    """Counts its iterations in a buffer; its likelihood is the random number of each."""
+class OwnNorm(nn.Module):
+    """A batch norm of our own kind, with a buffer that does not move."""
 
-    def __init__(self, spec: ImageSpec) -> None:
-        super().__init__(spec, UniformConfig())
-        self.total: Tensor
-        self.register_buffer("total", torch.zeros(()))
+    running_statistics = ("scale",)
 
-    def iterate(self, images: Tensor, iteration: int, generator: torch.Generator) -> float:
-        self.total += torch.rand((), generator=generator) + iteration
-        return -float("inf") if self.total > 1000 else -1.0
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(2))
+        self.register_buffer("table", torch.ones(2))
 
 
-def run_fit(folder: Path, num_iterations: int, stop: float | None = None, start: float = 0.0) -> TrainingResult:
-    spec = ImageSpec(1, 2, 2, levels=4)
-    model = Counting(spec)
-    model.total.fill_(start)
-    with Scratch("smoke", "counting", "key", folder) as scratch:
-        config = FitConfig(num_iterations=num_iterations)
-        return fit(model, random_images(spec, 5), config, 1, scratch, UntrackedRun(), 1e9, stop)  # type: ignore[arg-type]
-
-
-def test_a_fit_that_is_paused_between_iterations_ends_the_same(tmp_path: Path) -> None:
-    undisturbed = run_fit(tmp_path / "a", 4)
-    paused = [run_fit(tmp_path / "b", 4, stop=0.0) for _ in range(3)]
-    assert [result.num_steps for result in paused] == [1, 2, 3]
-    resumed = run_fit(tmp_path / "b", 4)
-    assert torch.equal(undisturbed.state["total"], resumed.state["total"])
-    assert undisturbed.rows == resumed.rows
-
-
-def test_a_likelihood_that_is_no_number_stops_the_fit(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="log-likelihood at iteration 0 is -inf; last good checkpoint: none yet"):
-        run_fit(tmp_path, 4, start=2000.0)
+def test_running_statistics_are_averaged_and_nothing_else_that_is_a_buffer() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(2, affine=False), OwnNorm(), nn.BatchNorm1d(2, track_running_stats=False))
+    statistics = running_statistics(net)
+    assert statistics.keys() == {"0.running_mean", "0.running_var", "1.scale"}
+    average = WeightAverage(net, decay=0.9)
+    for buffer in statistics.values():
+        buffer.fill_(2.0)
+    average.update(step=10**6)
+    with average.applied():
+        means = {name: float(buffer.double().mean()) for name, buffer in net.named_buffers()}
+        assert means["0.running_mean"] == pytest.approx(0.2)
+        assert means["0.running_var"] == means["1.scale"] == pytest.approx(1.1)
+    assert all(float(buffer.mean()) == 2.0 for buffer in statistics.values())

@@ -9,9 +9,10 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
 
+from dgm.distributions.gaussian import image_moments
 from dgm.models.multivariate_gaussian import MultivariateGaussian, MultivariateGaussianConfig
-from dgm.models.ppca import PPCA, PPCAConfig, ladder
-from dgm.seeds import generator_for
+from dgm.models.ppca import PPCA, PPCAConfig, em_ladder, ladder
+from dgm.seeds import Stream, generator_for
 from dgm.types import ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
 from tests.models.fitted import correlated_images
@@ -114,9 +115,19 @@ def test_the_reported_likelihood_is_that_of_the_images_in_expectation_over_noise
 
 def test_the_ladder_is_each_fit_at_once() -> None:
     x = IMAGES[:50].double() + 0.25
-    nats = ladder(IMAGES, x, [1, 4, 11], chunk_size=20)
+    nats = ladder(image_moments(IMAGES), x, [1, 4, 11], chunk_size=20)
     expected = torch.stack([fitted(q).log_density(x) for q in (1, 4, 11)], dim=1)
     torch.testing.assert_close(nats, expected, rtol=0, atol=1e-6)
+
+
+def test_the_em_ladder_is_each_fit_bit_by_bit() -> None:
+    x = IMAGES[:50].double() + 0.25
+    for q, nats in em_ladder(SPEC, image_moments(IMAGES), x, [1, 4], 5, seed=3).items():
+        model = PPCA(SPEC, PPCAConfig(num_components=q, method="em", num_fit_images=None))
+        model.start(IMAGES, generator_for(3, Stream.PREPARATION))
+        for iteration in range(5):
+            model.iterate(IMAGES, iteration, generator_for(0))
+        assert torch.equal(nats, model.log_density(x))
 
 
 def test_rotating_the_components_changes_nothing() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 
 from dgm.config.parse import ConfigError
 from dgm.distributions.gaussian import NotPositiveDefiniteError
 from dgm.errors import StageError
-from stages.cli import run_stage
+from dgm.runs.atomic import atomic_file
+from stages.cli import Terminated, run_stage
 
 
 @pytest.mark.parametrize("kind", [ConfigError, StageError, NotPositiveDefiniteError])
@@ -26,6 +30,26 @@ def test_a_mistake_of_the_program_keeps_its_traceback() -> None:
 
     with pytest.raises(ValueError, match="shapes differ"):
         run_stage(fails)
+
+
+@pytest.mark.parametrize("num_signals", [1, 3])
+def test_sigterm_unwinds_the_stage_as_ctrl_c_does(
+    num_signals: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def terminated() -> None:
+        with atomic_file(tmp_path / "result") as file:
+            file.write(b"half")
+            for _ in range(num_signals):
+                signal.raise_signal(signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        run_stage(terminated)
+    assert stopped.value.code == 143
+    assert capsys.readouterr().err == "interrupted; `dvc repro` continues from here\n"
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert issubclass(Terminated, KeyboardInterrupt)  # what records a run in MLflow as KILLED
 
 
 def test_interrupted_and_done_have_their_exit_codes() -> None:

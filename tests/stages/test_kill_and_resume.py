@@ -1,12 +1,14 @@
-"""`kill -9` in the middle of a real train stage, the same command again: weights and curve are bit-identical."""
+"""SIGTERM, then SIGKILL amid a real train stage, the same command again: weights and curve are bit-identical."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -45,26 +47,51 @@ def start(project: Path) -> subprocess.Popen[bytes]:
         "smoke",
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "", "DVC_ROOT": str(project)}
-    return subprocess.Popen([*command, "--checkpoint-every-seconds", "0.01"], cwd=project, env=environment)
+    arguments = [*command, "--checkpoint-every-seconds", "0.01"]
+    return subprocess.Popen(arguments, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def test_a_killed_training_ends_as_an_undisturbed_one(project: Path) -> None:
+def wait_for_checkpoints(project: Path, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 120
+    scratch = project / ".scratch" / "smoke" / MODEL
+    while not list(scratch.rglob("*.previous.pt")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+def run_status(project: Path) -> str:
+    with closing(sqlite3.connect(project / "mlflow.db")) as database:
+        return database.execute("select status from runs order by start_time desc").fetchone()[0]
+
+
+def test_a_stopped_or_killed_training_ends_as_an_undisturbed_one(project: Path) -> None:
     files = RunFiles("smoke", MODEL, project)
-    assert start(project).wait() == 0
+    undisturbed = start(project)
+    assert (undisturbed.communicate(), undisturbed.returncode)[1] == 0
     weights, curve = files.weights.read_bytes(), files.curve.read_bytes()
     files.weights.unlink()
 
-    killed = start(project)
-    scratch = project / ".scratch" / "smoke" / MODEL
-    until = time.monotonic() + 120
-    while not list(scratch.glob("*.previous.pt")) and killed.poll() is None and time.monotonic() < until:
-        time.sleep(0.005)
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    assert list(scratch.glob("*.pt"))
+    stopped = start(project)
+    wait_for_checkpoints(project, stopped)
+    stopped.send_signal(signal.SIGTERM)
+    output, errors = stopped.communicate()
+    assert stopped.returncode == 75
+    assert output.startswith(b"paused at step ") and output.count(b"\n") == 1 and b"Traceback" not in errors
+    assert run_status(project) == "KILLED"
     assert not files.weights.exists()
 
-    assert start(project).wait() == 0
+    killed = start(project)
+    scratch = project / ".scratch" / "smoke" / MODEL
+    for checkpoint in scratch.rglob("*.previous.pt"):
+        checkpoint.unlink(missing_ok=True)
+    wait_for_checkpoints(project, killed)
+    killed.kill()
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert list(scratch.rglob("*.pt")) and not files.weights.exists()
+
+    resumed = start(project)
+    assert (resumed.communicate(), resumed.returncode)[1] == 0
     assert files.weights.read_bytes() == weights
     assert files.curve.read_bytes() == curve
-    assert not list(scratch.glob("*.pt"))
+    assert run_status(project) == "FINISHED"
+    assert not list(scratch.rglob("*.pt")) and not list(project.rglob("runs/**/.*.safetensors.*"))
