@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from dgm.model_api.ancestral import Conditionals, RecomputedConditionals
 from dgm.model_api.contracts import AutoregressiveModel
@@ -16,7 +17,6 @@ from dgm.models.diagonal_bilstm import DiagonalBiLSTM, DiagonalBiLSTMConfig
 from dgm.models.row_lstm.model import RowLSTM, RowLSTMConfig
 from dgm.nets.lstm_scan import ScanPattern, diagonal_pattern, row_pattern, scan
 from dgm.types import CIFAR10
-from tests.nets.test_lstm_scan import scan_by_pixel
 
 NUM_IMAGES, NUM_HIDDEN, REPEATS = 8, 32, 3
 NUM_NAIVE_STEPS = 5
@@ -31,6 +31,33 @@ def seconds_of(work: Callable[[], object]) -> float:
         work()
         best = min(best, time.perf_counter() - began)
     return best
+
+
+def scan_by_pixel(gates: Tensor, weight: Tensor, pattern: ScanPattern, start_h: Tensor, start_c: Tensor) -> Tensor:
+    """What `scan` computes, by one position and one group at a time in raster order. Shapes: as `scan`."""
+    groups, _, num_images, features = gates.shape
+    width = features // pattern.num_gates
+    zero = gates.new_zeros(num_images, width)
+    result = []
+    for group in range(groups):
+        h: dict[tuple[int, int], Tensor] = {}
+        c: dict[tuple[int, int], Tensor] = {}
+        for column in range(pattern.width):
+            h[-1, column], c[-1, column] = zero + start_h[group], zero + start_c[group]
+        for row in range(pattern.height):
+            for column in range(pattern.width):
+                places = [(row + down, column + right) for down, right in pattern.context]
+                context = torch.cat([h.get(place, zero) for place in places], dim=-1)
+                pre = gates[group, row * pattern.width + column] + context @ weight[group]
+                gate_in, gate_out, *forget, candidate = pre.split(width, dim=-1)
+                cell = gate_in.sigmoid() * candidate.tanh()
+                for gate, place in zip(forget, places, strict=False):
+                    cell = cell + gate.sigmoid() * c.get(place, zero)
+                c[row, column] = cell
+                out = gate_out.sigmoid()
+                h[row, column] = (out * cell).tanh() if pattern.is_product_squashed else out * cell.tanh()
+        result.append(torch.stack([h[r, q] for r in range(pattern.height) for q in range(pattern.width)]))
+    return torch.stack(result)
 
 
 def time_scan(name: str, pattern: ScanPattern) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.untracked_run import UntrackedRun
 from dgm.config.params import Params
 from dgm.config.sections import TrainingConfig
 from dgm.data.arrays import NUM_TEST_IMAGES, NUM_TRAIN_IMAGES, CifarArrays, DataError, load_arrays
@@ -27,7 +28,6 @@ from dgm.types import CIFAR10
 from stages.cli import DATA
 from stages.device import prepare_device
 from stages.train import MAX_COUNTED_IMAGES
-from tests.tiny import UntrackedRun
 
 WARM_SHARE = 1 / 3  # of the seconds, not counted in the rate
 NEVER = 10**9

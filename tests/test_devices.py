@@ -22,8 +22,8 @@ from dgm.types import ImageSpec
 from tests.tiny import SMALL, TRAINED, random_images, untrained_model
 
 ELSEWHERE = torch.device("meta")
-# autoregressive models go over all sub-pixels in Python, slowly here: a first and a later row, both borders, two columns
-# between them and all channels are every kind of step that there is
+# autoregressive models visit every sub-pixel in Python, which is slow here: two rows, both borders, two columns between
+# them and all channels have every kind of step
 STEPS = ImageSpec(channels=3, height=2, width=4, levels=4)
 READS_A_VALUE = ("Cannot copy out of meta tensor", "cannot be called on meta tensors")  # on a GPU: waits for it
 READERS = {("ppca", "scores")}

@@ -1,4 +1,4 @@
-"""What every model promises, checked on every entry of the registry."""
+"""What every model promises, checked on every entry of the registry and on the variants of tests/variants.py."""
 
 from __future__ import annotations
 
@@ -13,89 +13,89 @@ from dgm.model_api.contracts import AutoregressiveModel, DensityModel, Fitted, G
 from dgm.registry import MODELS, model_class
 from dgm.sampling.fixed_point import sample_by_fixed_point
 from dgm.seeds import generator_for
-from tests.tiny import (
-    ENUMERABLE,
-    SMALL,
-    SPECIAL_ENUMERABLE,
-    TINY_MODELS,
-    TRAINED,
-    all_images,
-    random_images,
-    tiny_model,
-    untrained_model,
-)
+from dgm.types import ImageSpec
+from tests.tiny import SMALL, TINY_MODELS, TRAINED, all_images, random_images, tiny_model, untrained_model
+from tests.variants import AUTOREGRESSIVE, ENUMERATED, TRAINED_VARIANTS, VARIANTS
 
-AUTOREGRESSIVE = [name for name in MODELS if issubclass(model_class(name), AutoregressiveModel)]
+WITHOUT_CONTEXT = ("uniform", "histogram_per_channel")
 
 
-def autoregressive(name: str, spec: object = SMALL) -> AutoregressiveModel:
-    model = tiny_model(name, spec)  # type: ignore[arg-type]
+def autoregressive(name: str, spec: ImageSpec | None = None) -> AutoregressiveModel:
+    """A variant at its small size, or another."""
+    variant = VARIANTS[name]
+    model = variant.build(spec or variant.small)
     assert isinstance(model, AutoregressiveModel)
     return model
 
 
 def test_every_model_has_a_tiny_configuration() -> None:
-    assert set(TINY_MODELS) == set(MODELS)
+    assert set(TINY_MODELS) == set(MODELS) == {variant.model for variant in VARIANTS.values()}
 
 
-@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+@pytest.mark.parametrize("name", ENUMERATED)
 def test_probabilities_of_all_images_sum_to_one(name: str) -> None:
-    spec = SPECIAL_ENUMERABLE.get(name, ENUMERABLE)
-    model = autoregressive(name, spec)
+    model = autoregressive(name, VARIANTS[name].enumerable)
     with torch.no_grad():
-        total = model.log_prob(all_images(spec)).exp().sum()
+        total = model.log_prob(all_images(model.spec)).exp().sum()
     assert float(total) == pytest.approx(1.0, abs=1e-8)
 
 
 @pytest.mark.parametrize("name", AUTOREGRESSIVE)
 def test_a_subpixel_moves_no_conditional_before_or_at_it(name: str) -> None:
     model = autoregressive(name)
-    order = model.order()
-    image = random_images(SMALL, 1)
-    changed = image.repeat(SMALL.num_subpixels, 1, 1, 1)
+    order, spec = model.order(), model.spec
+    image = random_images(spec, 1)
+    changed = image.repeat(spec.num_subpixels, 1, 1, 1)
     flat = changed.flatten(1)
-    positions = torch.arange(SMALL.num_subpixels)
-    flat[positions, order] = (flat[positions, order] + 1 + positions.to(torch.uint8) % 3) % SMALL.levels
+    positions = torch.arange(spec.num_subpixels)
+    steps = 1 + positions.to(torch.uint8) % (spec.levels - 1)
+    flat[positions, order] = (flat[positions, order] + steps) % spec.levels
     with torch.no_grad():
         reference = model.log_pmf(image).flatten(1, 3)[:, order]
         moved = (model.log_pmf(changed).flatten(1, 3)[:, order] - reference).abs().amax(dim=-1)
     leaks = (moved.tril() > 1e-9).nonzero()  # row: position that changed; column: conditional; j <= i must not move
     assert len(leaks) == 0, f"{name}: conditional {leaks[0, 1]} sees sub-pixel {leaks[0, 0]}"
-    if name not in ("uniform", "histogram_per_channel"):
+    if VARIANTS[name].model not in WITHOUT_CONTEXT:
         assert bool((moved.triu(1) > 1e-9).any()), f"{name}: no conditional depends on anything"
 
 
 @pytest.mark.parametrize("name", AUTOREGRESSIVE)
 def test_log_prob_is_the_sum_of_normalised_conditionals(name: str) -> None:
-    model, images = autoregressive(name), random_images(SMALL, 5, seed=1)
+    model = autoregressive(name)
+    images = random_images(model.spec, 5, seed=1)
     with torch.no_grad():
         log_pmf = model.log_pmf(images)
         chosen = log_pmf.gather(-1, images.long().unsqueeze(-1)).squeeze(-1)
         assert torch.allclose(log_pmf.logsumexp(dim=-1), torch.zeros(()).double(), atol=1e-9)
-        assert torch.allclose(chosen.double().flatten(1).sum(dim=1), model.log_prob(images), atol=1e-8)
+        assert torch.allclose(chosen.double().flatten(1).sum(dim=1), model.log_prob(images), rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", AUTOREGRESSIVE)
 def test_cached_conditionals_are_the_teacher_forced_ones(name: str) -> None:
-    model, images = autoregressive(name), random_images(SMALL, 3, seed=2)
-    cached = model.conditionals(len(images))
+    model = autoregressive(name)
+    images = random_images(model.spec, 3, seed=2)
+    order = model.order().tolist()
+    cached, unread = model.conditionals(len(images)), model.conditionals(len(images))
     with torch.no_grad():
         log_pmf, flat = model.log_pmf(images).flatten(1, 3), images.flatten(1).long()
-        for index in model.order().tolist():
-            assert torch.allclose(cached.log_pmf(), log_pmf[:, index], atol=1e-9), f"{name} at sub-pixel {index}"
+        for index in order:
+            last = cached.log_pmf()
+            assert torch.allclose(last, log_pmf[:, index], rtol=0, atol=1e-9), f"{name} at sub-pixel {index}"
             cached.push(flat[:, index])
+        for index in order[:-1]:  # pushed to without ever being asked
+            unread.push(flat[:, index])
+        assert torch.allclose(unread.log_pmf(), log_pmf[:, order[-1]], rtol=0, atol=1e-9), f"{name}, unread"
 
 
 @pytest.mark.parametrize("name", AUTOREGRESSIVE)
 def test_cached_naive_and_parallel_samplers_draw_the_same_images(name: str) -> None:
-    spec = SPECIAL_ENUMERABLE.get(name, ENUMERABLE)
-    model = autoregressive(name, spec)
-    uniforms = torch.rand(6, spec.num_subpixels, generator=generator_for(3), dtype=torch.float64)
+    model = autoregressive(name, VARIANTS[name].enumerable)
+    uniforms = torch.rand(6, model.spec.num_subpixels, generator=generator_for(3), dtype=torch.float64)
     cached = sample_ancestrally(model, model.conditionals(6), uniforms, 1.0)
-    naive = sample_ancestrally(model, RecomputedConditionals(model, 6), uniforms, 1.0)
     parallel, _ = sample_by_fixed_point(model, uniforms)
-    assert torch.equal(cached, naive)
     assert torch.equal(cached, parallel)
+    if VARIANTS[name].enumerable is not None:  # one whole network a sub-pixel
+        assert torch.equal(cached, sample_ancestrally(model, RecomputedConditionals(model, 6), uniforms, 1.0))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -113,13 +113,15 @@ def test_a_score_does_not_depend_on_the_other_images(name: str, monkeypatch: pyt
     assert torch.allclose(nats(images)[:2], nats(images[:2]), rtol=1e-10, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_samples_are_images_and_a_function_of_the_generator(name: str) -> None:
-    spec = SPECIAL_ENUMERABLE.get(name, ENUMERABLE) if name in AUTOREGRESSIVE else SMALL
-    model = tiny_model(name, spec)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_samples_are_images_scored_finite_and_a_function_of_the_generator(name: str) -> None:
+    variant = VARIANTS[name]
+    model = variant.build((name in AUTOREGRESSIVE and variant.enumerable) or variant.small)
     images = model.sample(4, generator_for(5))
     model.check_images(images)
-    assert int(images.max()) < spec.levels
+    assert int(images.max()) < model.spec.levels
+    with torch.no_grad():
+        assert bool(model.log_likelihood(images, generator_for(0)).nats.isfinite().all())
     assert torch.equal(images, model.sample(4, generator_for(5)))
     assert not torch.equal(images, model.sample(4, generator_for(6)))
 
@@ -143,9 +145,10 @@ def test_other_images_are_refused(name: str) -> None:
         model.log_likelihood(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), generator_for(0))
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", TRAINED_VARIANTS)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
-    model, images = tiny_model(name, SMALL), random_images(SMALL, 4, seed=8)
+    model = VARIANTS[name].build(VARIANTS[name].small)
+    images = random_images(model.spec, 4, seed=8)
     assert isinstance(model, GradientTrained)
     model.train()
     model.objective(images, generator_for(0), 0.5).loss.mean().backward()

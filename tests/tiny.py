@@ -1,4 +1,4 @@
-"""Every model at a size where all images can be enumerated, and the doubles that stand in for tracking in tests."""
+"""A tiny configuration of every model, and of a training; tests/variants.py has more of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.untracked_run import UntrackedRun as UntrackedRun
 from dgm.config.parse import parse
 from dgm.model_api.contracts import Fitted, GradientTrained, Model
 from dgm.registry import MODELS, model_class
@@ -178,7 +179,6 @@ TRAINED = [name for name in MODELS if issubclass(model_class(name), GradientTrai
 # image sizes: enumerable; large enough for a leak of any direction; both divisible by what every architecture asks for
 ENUMERABLE = ImageSpec(channels=3, height=1, width=2, levels=3)
 SMALL = ImageSpec(channels=3, height=8, width=8, levels=4)
-SPECIAL_ENUMERABLE: dict[str, ImageSpec] = {"pixelcnn_pp": ImageSpec(channels=3, height=2, width=2, levels=2)}
 
 
 def random_images(spec: ImageSpec, count: int, seed: int = 0) -> Tensor:
@@ -193,29 +193,26 @@ def all_images(spec: ImageSpec) -> Tensor:
     return grid.to(torch.uint8).view(-1, *spec.shape)
 
 
-def tiny_model(name: str, spec: ImageSpec, seed: int = 0) -> Model:
+def tiny_model(name: str, spec: ImageSpec, seed: int = 0, changes: Mapping[str, Any] | None = None) -> Model:
     """A model with random weights (also where it initialises to zero), or fitted to random images, in float64."""
-    torch.manual_seed(seed)
-    kind = model_class(name)
-    model = kind(spec, parse(kind.config_type, TINY_MODELS[name], name))
-    model.double()
-    images = random_images(spec, 64, seed)
+    model = untrained_model(name, spec, seed, changes).double()
     if isinstance(model, Fitted):
+        images = random_images(spec, 64, seed)
         model.start(images, generator_for(seed))
         model.finish(images)
-    else:
-        model.prepare(images, generator_for(seed))  # type: ignore[operator]
+    elif isinstance(model, GradientTrained):
+        model.prepare(random_images(spec, 64, seed), generator_for(seed))
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.3 * torch.randn(parameter.shape, dtype=parameter.dtype))
     return model.eval()
 
 
-def untrained_model(name: str, spec: ImageSpec, seed: int = 0) -> Model:
-    """A freshly constructed model in float32, as the train stage builds it."""
+def untrained_model(name: str, spec: ImageSpec, seed: int = 0, changes: Mapping[str, Any] | None = None) -> Model:
+    """A freshly constructed model in float32, as the train stage builds it. changes: to its tiny configuration."""
     torch.manual_seed(seed)
     kind = model_class(name)
-    return kind(spec, parse(kind.config_type, TINY_MODELS[name], name))
+    return kind(spec, parse(kind.config_type, {**TINY_MODELS[name], **(changes or {})}, name))
 
 
 def tiny_training(**changes: Any) -> dict[str, Any]:
@@ -244,18 +241,3 @@ def tiny_training(**changes: Any) -> dict[str, Any]:
     if "muon_learning_rate" not in changes and (values | changes)["optimizer"] == "muon":
         values["muon_learning_rate"] = 0.01
     return values | changes
-
-
-class UntrackedRun:
-    """Takes what a TrackedRun takes and keeps the metrics in memory."""
-
-    run_id = "untracked"
-
-    def __init__(self) -> None:
-        self.metrics: list[tuple[int, dict[str, float]]] = []
-
-    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
-        self.metrics.append((step, dict(values)))
-
-    def flush(self) -> None:
-        """Nothing is buffered."""

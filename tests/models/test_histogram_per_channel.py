@@ -5,10 +5,11 @@ import pytest
 
 from dgm.models.histogram_per_channel import HistogramPerChannel, HistogramPerChannelConfig
 from dgm.seeds import generator_for
-from tests.models.fitted import SMALL, TINY, check_autoregressive, correlated_images, total_probability
+from dgm.types import Images, ImageSpec
+from tests.models.fitted import SMALL, TINY, correlated_images
 
 
-def fitted(spec, images, pseudo_count=0.5) -> HistogramPerChannel:
+def fitted(spec: ImageSpec, images: Images, pseudo_count: float = 0.5) -> HistogramPerChannel:
     model = HistogramPerChannel(spec, HistogramPerChannelConfig(pseudo_count=pseudo_count))
     model.start(images, generator_for(0))
     return model
@@ -25,9 +26,3 @@ def test_frequencies_are_those_of_numpy() -> None:
 def test_untrained_is_uniform() -> None:
     model = HistogramPerChannel(TINY, HistogramPerChannelConfig(pseudo_count=1.0))
     assert float(model.log_prob(correlated_images(1, TINY))) == pytest.approx(-6 * np.log(3))
-
-
-def test_probabilities_sum_to_one_and_every_form_agrees() -> None:
-    assert total_probability(fitted(TINY, correlated_images(20, TINY))) == pytest.approx(1, abs=1e-10)
-    images = correlated_images(30, SMALL)
-    check_autoregressive(fitted(SMALL, images), images[:4])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.lstm_scans import scan_by_pixel
 from dgm.nets.lstm_scan import ScanPattern, diagonal_pattern, row_pattern, scan
 
 PATTERNS = {
@@ -19,33 +20,6 @@ PATTERNS = {
     "diagonal, two columns": diagonal_pattern(3, 2),
     "diagonal, one row": diagonal_pattern(1, 3),
 }
-
-
-def scan_by_pixel(gates: Tensor, weight: Tensor, pattern: ScanPattern, start_h: Tensor, start_c: Tensor) -> Tensor:
-    """The oracle: one position, one group at a time, in raster order."""
-    groups, _, num_images, features = gates.shape
-    width = features // pattern.num_gates
-    zero = gates.new_zeros(num_images, width)
-    result = []
-    for group in range(groups):
-        h: dict[tuple[int, int], Tensor] = {}
-        c: dict[tuple[int, int], Tensor] = {}
-        for column in range(pattern.width):
-            h[-1, column], c[-1, column] = zero + start_h[group], zero + start_c[group]
-        for row in range(pattern.height):
-            for column in range(pattern.width):
-                places = [(row + down, column + right) for down, right in pattern.context]
-                context = torch.cat([h.get(place, zero) for place in places], dim=-1)
-                pre = gates[group, row * pattern.width + column] + context @ weight[group]
-                gate_in, gate_out, *forget, candidate = pre.split(width, dim=-1)
-                cell = gate_in.sigmoid() * candidate.tanh()
-                for gate, place in zip(forget, places, strict=False):
-                    cell = cell + gate.sigmoid() * c.get(place, zero)
-                c[row, column] = cell
-                out = gate_out.sigmoid()
-                h[row, column] = (out * cell).tanh() if pattern.is_product_squashed else out * cell.tanh()
-        result.append(torch.stack([h[r, q] for r in range(pattern.height) for q in range(pattern.width)]))
-    return torch.stack(result)
 
 
 def inputs_of(pattern: ScanPattern, groups: int = 2, num_images: int = 2, width: int = 2) -> list[Tensor]:

@@ -13,7 +13,6 @@ from dgm.nets.sequence import to_sequence
 from dgm.seeds import generator_for
 from dgm.types import CIFAR10, ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
-from tests.models.fitted import check_autoregressive
 from tests.tiny import random_images
 
 SPEC = ImageSpec(channels=3, height=4, width=2, levels=5)
@@ -86,13 +85,6 @@ def test_a_segment_is_whole_rows_from_a_zero_state_scaled_to_the_image() -> None
         assert len(matches) == 1
         seen.add(matches[0])
     assert seen == {0, 1, 2}
-
-
-@pytest.mark.parametrize("has_position_features", [False, True])
-def test_state_by_state_equals_the_whole_sequence(has_position_features: bool) -> None:
-    model = random_model(has_position_features=has_position_features, num_layers=2)
-    with torch.no_grad():
-        check_autoregressive(model, random_images(SPEC, 2))
 
 
 def test_position_features_reach_the_subpixel_above_at_once() -> None:

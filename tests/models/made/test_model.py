@@ -12,7 +12,7 @@ from dgm.models.made.model import MADE, MADEConfig
 from dgm.nets.sequence import from_sequence, to_sequence
 from dgm.seeds import generator_for
 from dgm.types import CIFAR10, ImageSpec
-from tests.models.fitted import SMALL, check_autoregressive, correlated_images
+from tests.models.fitted import SMALL, correlated_images
 from tests.tiny import ENUMERABLE, all_images, random_images
 
 
@@ -52,23 +52,6 @@ def test_averaged_logits_of_several_orders_would_be_no_distribution() -> None:
     averaged = torch.stack(logits).mean(dim=0).log_softmax(dim=-1)
     total = averaged.gather(-1, values.unsqueeze(-1)).sum(dim=(1, 2)).exp().sum()
     assert abs(float(total) - 1) > 0.01
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"ordering": "random", "hidden_sizes": [8, 7, 6]},
-        {"ordering": "order_agnostic", "num_masks": 3},
-        {"num_masks": 3, "ensemble_size": 3, "num_components": 1},
-        {"ordering": "random", "num_masks": 2, "ensemble_size": 2},
-    ],
-)
-def test_updated_activations_equal_the_whole_network(changes: dict[str, Any]) -> None:
-    spec = ImageSpec(channels=2, height=3, width=3, levels=5)
-    model = random_model(spec, **changes)
-    with torch.no_grad():
-        check_autoregressive(model, random_images(spec, 3))
 
 
 def test_orders() -> None:
