@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from dgm.tracking.outbox import Entry, Outbox, RejectedError, keep_undelivered, next_batch, root_cause
+from dgm.tracking.outbox import Entry, Outbox, RejectedError, next_batch, root_cause
 
 
 def metric(step: int) -> Entry:
@@ -109,14 +107,6 @@ def test_batches_respect_the_limits_of_one_call() -> None:
     assert next_batch([metric(0), artifact, metric(1)]) == [metric(0)]
     assert next_batch([artifact, metric(1)]) == [artifact]
     assert next_batch([]) == []
-
-
-def test_undelivered_entries_are_appended_as_json_lines(tmp_path: Path) -> None:
-    path = tmp_path / "undelivered" / "run.jsonl"
-    keep_undelivered(path, [metric(1)])
-    keep_undelivered(path, [metric(2), Entry("status", "status", "FINISHED", 0, 5)])
-    lines = [Entry(**json.loads(line)) for line in path.read_text().splitlines()]
-    assert lines == [metric(1), metric(2), Entry("status", "status", "FINISHED", 0, 5)]
 
 
 def test_root_cause_is_one_line_with_the_innermost_reason() -> None:
