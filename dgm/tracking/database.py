@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -136,7 +136,7 @@ def schema_revisions() -> tuple[str, frozenset[str]]:
 
 
 @contextmanager
-def transaction(database: Path) -> Iterator[sqlite3.Connection]:
+def transaction(database: Path) -> Generator[sqlite3.Connection]:
     """A transaction that may write from its beginning. Raises: sqlite3.Error, e.g. if another program is writing."""
     with closing(sqlite3.connect(database, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -36,7 +36,9 @@ def send(client: MlflowClient, run_id: str, batch: Sequence[Entry]) -> None:
     if first.kind == "status":
         client.set_terminated(run_id, str(first.value), end_time=first.timestamp_ms)
     elif first.kind == "artifact":
-        client.log_artifact(run_id, str(first.value), first.key or None)
+        client.log_artifact(  # pyright: ignore[reportUnknownMemberType]  # MLflow leaves it unannotated
+            run_id, str(first.value), first.key or None
+        )
     else:
         client.log_batch(
             run_id,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dgm.tracking.delivery import deliver
 from dgm.tracking.outbox import Entry, Outbox
@@ -118,7 +118,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     """(dotted name, value) of every leaf of nested mappings."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{name}.")
+            yield from flatten(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
         else:
             yield allowed_name(f"{prefix}{name}"), value
 

@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -142,7 +142,7 @@ def with_copy(entry: Entry, run_id: str) -> Entry:
 
 
 @contextmanager
-def editing(path: Path) -> Iterator[None]:
+def editing(path: Path) -> Generator[None]:
     """Only one process reads and replaces the file inside the with block. Raises: OSError."""
     lock = FileLock(path.with_suffix(".lock"))
     try:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import base64
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -254,3 +257,50 @@ def test_a_batch_that_the_store_refuses_is_kept_beside_it(
     kept = project / ".scratch" / "mlflow-undelivered" / f"{run.run_id}.jsonl"
     assert '"width"' in kept.read_text()
     assert str(kept) in capsys.readouterr().err
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers every request with the server's status and remembers the credentials that came."""
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, RefusingServer)
+        self.server.credentials.append(self.headers.get("Authorization", ""))
+        self.send_response(self.server.status)
+        self.end_headers()
+        self.wfile.write(b"no")
+
+    def log_message(self, format: str, *arguments: object) -> None: ...
+
+
+class RefusingServer(ThreadingHTTPServer):
+    def __init__(self, status: int) -> None:
+        super().__init__(("127.0.0.1", 0), Refusing)
+        self.status, self.credentials = status, list[str]()
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (401, "it refuses the user name or password .*set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (403, "it refuses the user name or password"),
+        (404, "correct MLFLOW_TRACKING_URI, or unset"),
+    ],
+)
+def test_a_server_that_answers_no_is_named_without_its_password(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    status: int,
+    expected: str,
+) -> None:
+    server = RefusingServer(status)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:s3cr%23t@127.0.0.1:{server.server_port}")
+    with pytest.raises(StageError, match=expected) as caught:
+        open_run("cpu", "vae", "k", None, "train")
+    server.shutdown()
+    server.server_close()
+    assert base64.b64decode(server.credentials[0].removeprefix("Basic ")) == b"me:s3cr#t"
+    printed = "".join(capfd.readouterr()) + str(caught.value)
+    assert "s3cr" not in printed
+    assert "\n" not in str(caught.value)
