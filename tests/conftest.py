@@ -10,13 +10,16 @@ from mlflow.tracking import MlflowClient
 
 from dgm.tracking import mlflow_store
 
+STORE_VARIABLES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT")
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project folder that is the current one, with its own MLflow store."""
     monkeypatch.chdir(tmp_path)
-    for name in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", *STORE_VARIABLES):
+        monkeypatch.setenv(name, "")  # so that the value of before comes back, absent or not
+        monkeypatch.delenv(name)
     for name, value in mlflow_store.MLFLOW_DEFAULTS.items():
         monkeypatch.setenv(name, value)
     return tmp_path

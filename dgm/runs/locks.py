@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 RETRY_SECONDS = 0.02
@@ -80,17 +78,6 @@ class FileLock:
         else:
             os.close(descriptor)
         return is_held
-
-
-@contextmanager
-def held(path: Path, wait_seconds: float) -> Iterator[None]:
-    """The lock of `path` for the length of a with block; its file stays. Raises: as FileLock.acquire."""
-    lock = FileLock(path)
-    lock.acquire(wait_seconds)
-    try:
-        yield
-    finally:
-        lock.release(remove=False)
 
 
 def holder(path: Path) -> str:

@@ -5,6 +5,7 @@ Imports no torch, so that a listing is quick.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def left_key(root: Path, profile: str, model: str, key: str) -> LeftKey | None:
     """What `key` has; None if its files have gone meanwhile."""
     folder = root / profile / model
     lock = folder / f"{key}.lock"
-    stats = []
+    stats: list[os.stat_result] = []
     for path in [*files_of(folder, key), lock]:
         try:
             stats.append(path.stat())

@@ -6,21 +6,20 @@ results.py).
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import platform
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from dgm.errors import StageError
 from dgm.runs.files import project_root
 from dgm.runs.provenance import git_commit, git_is_dirty
-from dgm.tracking.outbox import root_cause
+from dgm.tracking.causes import cause_and_remedy
+from dgm.tracking.database import EXPERIMENTS, create_if_absent, prepare_database
+from dgm.tracking.limits import call_within
+from dgm.tracking.store import Store, find_store
 from dgm.tracking.tracked_run import TrackedRun
+from dgm.tracking.undelivered import deliver_kept, forget_status
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -30,71 +29,70 @@ MLFLOW_DEFAULTS = {  # MLflow's own would wait minutes for a server that is not 
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs errors with tracebacks and addresses; here they become one line
 }
-CONNECT_SECONDS = 14.0
-Result = TypeVar("Result")
+OPENING_SECONDS = 12.0  # with the wait for a busy database (6 s) below 20
 
 
 def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str) -> TrackedRun:
     """Goes on with run `run_id` if the store has it, else begins a run that says which one it continues.
 
-    The store is MLFLOW_TRACKING_URI, or mlflow.db and mlruns/ in the project's root.
+    What an earlier command could not deliver is delivered first.
     Raises: StageError within 20 s if the store cannot be reached or used.
     """
-    uri = tracking_uri()
-    for name, value in MLFLOW_DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    store = find_store()
+    prepare_environment(store)
     try:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
         raise StageError(f"MLflow cannot be imported ({error}); install requirements.lock") from None
 
-    def connect() -> tuple[MlflowClient, Run, dict[str, int]]:
-        client = MlflowClient(tracking_uri=uri)
-        experiment_id = find_experiment(client, uri, f"cifar10-{profile}")
+    def connect() -> TrackedRun:
+        if store.database is not None:
+            prepare_database(store, store.database)
+        client = MlflowClient(tracking_uri=store.uri)
+        experiment_id = find_experiment(client, store, f"{EXPERIMENTS}{profile}")
+        deliver_kept(client, run_id)
         run = find_run(client, run_id) or find_continuation(client, experiment_id, run_id)
         if run is None:
             if stage == "train":
-                end_abandoned_runs(client, experiment_id, model)
-            tags = new_run_tags(profile, model, key, run_id)
-            return client, client.create_run(experiment_id, run_name=model, tags=tags), {}
+                end_abandoned_runs(client, experiment_id, store, model, key)
+            run = client.create_run(experiment_id, run_name=model, tags=new_run_tags(profile, model, key, run_id))
+            return TrackedRun(client, run, {}, store.conceal)
+        forget_status(run.info.run_id)
         client.update_run(run.info.run_id, status="RUNNING")
-        return client, run, last_logged_steps(client, run) if stage == "train" else {}
+        last_steps = last_logged_steps(client, run) if stage == "train" else {}
+        return TrackedRun(client, run, last_steps, store.conceal)
 
     try:
-        if is_server(uri):
-            return TrackedRun(*call_within(CONNECT_SECONDS, connect))
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        with store_lock():
-            return TrackedRun(*connect())
+        if store.database is not None:
+            create_if_absent(store.database, OPENING_SECONDS)
+        return call_within(OPENING_SECONDS, connect)
+    except StageError:
+        raise
     except Exception as error:  # each kind of store fails in its own way
-        reason = hide_password(root_cause(error), uri)
-        remedy = (
-            "correct or unset MLFLOW_TRACKING_URI (unset: runs are recorded in mlflow.db here)"
-            if os.environ.get("MLFLOW_TRACKING_URI")
-            else "make the folder writable, or move mlflow.db away to begin a new one"
-        )
-        raise StageError(f"MLflow store {hide_password(uri, uri)} cannot be used: {reason}; {remedy}") from None
+        reason, remedy = cause_and_remedy(error, store)
+        raise StageError(f"MLflow store {store.shown} cannot be used: {store.conceal(reason)}; {remedy}") from None
 
 
-def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+def prepare_environment(store: Store) -> None:
+    """Settings that MLflow reads from the environment. Credentials go there too, so that no address shows them."""
+    for name, value in MLFLOW_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    if store.credentials is not None:
+        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = store.credentials
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
-
-
-def find_experiment(client: MlflowClient, uri: str, name: str) -> str:
+def find_experiment(client: MlflowClient, store: Store, name: str) -> str:
     """Id of the experiment, which is created if need be and restored if it was deleted."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        location = (project_root() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
         try:
-            return client.create_experiment(name, artifact_location=location)
+            return client.create_experiment(name, artifact_location=store.artifact_location)
         except MlflowException as error:
             experiment = client.get_experiment_by_name(name)  # another process may have been first
             if experiment is None:
@@ -126,12 +124,14 @@ def find_continuation(client: MlflowClient, experiment_id: str, run_id: str | No
     return next(iter(client.search_runs([experiment_id], f"tags.continues = '{run_id}'", max_results=1)), None)
 
 
-def end_abandoned_runs(client: MlflowClient, experiment_id: str, model: str) -> None:
-    """Marks as KILLED what a training of this model that was killed here left RUNNING: nothing will go on with it.
+def end_abandoned_runs(client: MlflowClient, experiment_id: str, store: Store, model: str, key: str) -> None:
+    """Marks as KILLED what a training of this model with these settings that was killed here left RUNNING.
 
-    To be called by the process that holds the model's scratch lock, so that no other one is training it here.
+    To be called by the process that holds the scratch lock of (profile, model, key), so that the process of such a run
+    is gone. In the project's own database the project may have had another place before.
     """
-    running = f"attributes.status = 'RUNNING' and tags.model = '{model}' and tags.place = '{place()}'"
+    here = f"= '{place()}'" if not store.is_own else f"LIKE '{place().partition(':')[0]}:%'"
+    running = f"attributes.status = 'RUNNING' and tags.model = '{model}' and tags.key = '{key}' and tags.place {here}"
     for run in client.search_runs([experiment_id], running):
         client.set_terminated(run.info.run_id, "KILLED")
 
@@ -160,38 +160,3 @@ def last_logged_steps(client: MlflowClient, run: Run) -> dict[str, int]:
     """The last step in the store of each metric."""
     histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
     return {name: max(point.step for point in points) for name, points in histories.items() if points}
-
-
-def hide_password(text: str, uri: str) -> str:
-    """`text` without the user name and password that `uri` may carry."""
-    credentials, at, _ = urlsplit(uri).netloc.rpartition("@")
-    return text.replace(f"{credentials}@", "***@") if at else text
-
-
-@contextmanager
-def store_lock() -> Iterator[None]:
-    """Held while a database is opened: two processes that create its tables at once would both fail."""
-    with (project_root() / "mlflow.db.lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def call_within(seconds: float, function: Callable[[], Result]) -> Result:
-    """What `function` returns or raises. Raises: TimeoutError after `seconds`; the call is then abandoned."""
-    results: list[Result] = []
-    errors: list[Exception] = []
-
-    def work() -> None:
-        try:
-            results.append(function())
-        except Exception as error:  # handed to the caller below
-            errors.append(error)
-
-    thread = threading.Thread(target=work, name="tracking-connect", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"no answer within {seconds:.0f} s")
-    return results[0]

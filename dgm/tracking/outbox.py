@@ -5,14 +5,11 @@ Training only ever appends to a queue, so a slow or vanished server costs it no 
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 MAX_ENTRIES_IN_BATCH = 1000
@@ -40,7 +37,11 @@ class RejectedError(Exception):
 
 
 class Outbox:
-    """Delivers entries in order, every `interval_seconds`; after a failure the pauses double up to two minutes.
+    """Delivers entries every `interval_seconds`; after a failure the pauses double up to two minutes.
+
+    Three lanes: metrics, params and tags in order; then the run's status; then artifacts. What cannot be delivered
+    holds back nothing else: a refused batch is cut down to the entries that are refused, and these are set aside; an
+    artifact that fails is tried again later.
 
     `deliver` gets a batch that the store takes in one call (see `next_batch`). It raises RejectedError if
     sending the batch again is pointless, and anything else if it is worth another try.
@@ -49,9 +50,12 @@ class Outbox:
     def __init__(self, deliver: Callable[[Sequence[Entry]], None], interval_seconds: float) -> None:
         self._deliver = deliver
         self._interval_seconds = interval_seconds
-        self._waiting: deque[Entry] = deque()
+        self._records: deque[Entry] = deque()
+        self._status: deque[Entry] = deque()
+        self._artifacts: deque[Entry] = deque()
         self._rejected: list[Entry] = []
         self._num_failures = 0
+        self._is_stalled = False
         self._last_error = ""
         self._is_closing = False
         self._is_urgent = False
@@ -66,64 +70,112 @@ class Outbox:
 
     def put(self, entries: Iterable[Entry]) -> None:
         with self._condition:
-            self._waiting.extend(entries)
+            for entry in entries:
+                self._lane_of(entry).append(entry)
 
     def flush(self, seconds: float) -> bool:
-        """True once everything put so far is with the store; False at the first failure or after `seconds`."""
+        """True once all metrics, params and tags put so far are with the store; False at the first failure or after
+        `seconds`, and then at once until something gets through."""
         with self._condition:
             if self._num_failures == 0:
                 self._is_urgent = True
                 self._condition.notify_all()
-            self._condition.wait_for(lambda: not self._waiting or self._num_failures > 0, timeout=seconds)
-            return not self._waiting
+            wait = 0.0 if self._is_stalled else seconds
+            self._condition.wait_for(lambda: not self._records or self._num_failures > 0, timeout=wait)
+            self._is_stalled = bool(self._records)
+            return not self._records
 
     def close(self, seconds: float) -> list[Entry]:
         """Everything that could not be delivered within `seconds` of trying; the outbox takes nothing more."""
         with self._condition:
             self._is_closing = True
             self._condition.notify_all()
-            self._condition.wait_for(lambda: not self._waiting, timeout=seconds)
-            left = [*self._rejected, *self._waiting]
-            self._waiting.clear()
+            self._condition.wait_for(lambda: not self._is_waiting(), timeout=seconds)
+            left = [*self._rejected, *self._records, *self._artifacts, *self._status]
+            for lane in (self._records, self._artifacts, self._status):
+                lane.clear()
             self._condition.notify_all()
         self._thread.join(timeout=1.0)
         return left
+
+    def _lane_of(self, entry: Entry) -> deque[Entry]:
+        if entry.kind == "artifact":
+            return self._artifacts
+        return self._status if entry.kind == "status" else self._records
+
+    def _is_waiting(self) -> bool:
+        return bool(self._records or self._artifacts or self._status)
 
     def _work(self) -> None:
         while True:
             with self._condition:
                 self._condition.wait_for(lambda: self._is_urgent or self._is_closing, timeout=self._pause_seconds())
                 self._is_urgent = False
-                if self._is_closing and not self._waiting:
+                is_last = self._is_closing
+                if is_last and not self._is_waiting():
                     return
-                batch = next_batch(self._waiting)
-            while batch and self._send(batch):
-                with self._condition:
-                    batch = next_batch(self._waiting)
-            if self._is_closing and self._waiting:
+            if self._send_lane(self._records) and self._send_lane(self._status):
+                self._send_artifacts(is_last)
+            if is_last and self._is_waiting():
                 time.sleep(min(1.0, self._interval_seconds))
 
     def _pause_seconds(self) -> float:
         return min(self._interval_seconds * 2**self._num_failures, max(MAX_PAUSE_SECONDS, self._interval_seconds))
 
-    def _send(self, batch: Sequence[Entry]) -> bool:
-        """True if the batch is off the queue: delivered, or set aside because the store refuses it."""
-        try:
-            self._deliver(batch)
-            failure, is_rejected = "", False
-        except Exception as error:  # a lost server must not end a training run, whatever its client raises
-            failure, is_rejected = root_cause(error), isinstance(error, RejectedError)
+    def _send_lane(self, lane: deque[Entry]) -> bool:
+        """Sends the lane from its head; a refused batch again in halves. False if the store is away."""
+        limit = MAX_ENTRIES_IN_BATCH
+        while True:
+            with self._condition:
+                batch = next_batch(lane)[:limit]
+            if not batch:
+                return True
+            try:
+                self._deliver(batch)
+            except RejectedError as error:
+                if len(batch) > 1:
+                    limit = len(batch) // 2
+                    continue
+                self._drop(lane, batch, root_cause(error))
+            except Exception as error:  # a lost server must not end a training run, whatever its client raises
+                with self._condition:
+                    self._last_error = root_cause(error)
+                    self._num_failures += 1
+                    self._condition.notify_all()
+                return False
+            else:
+                self._drop(lane, batch, "")
+                limit = min(2 * limit, MAX_ENTRIES_IN_BATCH)
+
+    def _drop(self, lane: deque[Entry], batch: Sequence[Entry], rejection: str) -> None:
+        """Takes a delivered or refused batch off its lane."""
         with self._condition:
-            self._last_error = failure or self._last_error
-            is_done = not failure or is_rejected
-            self._num_failures = 0 if is_done else self._num_failures + 1
-            if is_rejected:
+            self._num_failures, self._is_stalled = 0, False
+            for _ in range(min(len(batch), len(lane))):
+                lane.popleft()
+            if rejection:
                 self._rejected.extend(batch)
-            if is_done:
-                for _ in range(min(len(batch), len(self._waiting))):
-                    self._waiting.popleft()
+                self._last_error = rejection
             self._condition.notify_all()
-        return is_done
+
+    def _send_artifacts(self, is_last: bool) -> None:
+        """Tries each artifact once; one that fails stays for later, or is set aside if no later try will come."""
+        with self._condition:
+            waiting = list(self._artifacts)
+        for artifact in waiting:
+            failure = ""
+            try:
+                self._deliver([artifact])
+            except Exception as error:  # its target cannot be written, or the server is away
+                failure = root_cause(error)
+            with self._condition:
+                if failure:
+                    self._last_error = failure
+                if artifact in self._artifacts and (not failure or is_last):
+                    self._artifacts.remove(artifact)
+                    if failure:
+                        self._rejected.append(artifact)
+                self._condition.notify_all()
 
 
 def next_batch(entries: Iterable[Entry]) -> list[Entry]:
@@ -141,15 +193,6 @@ def next_batch(entries: Iterable[Entry]) -> list[Entry]:
             break
         batch.append(entry)
     return batch
-
-
-def keep_undelivered(path: Path, entries: Iterable[Entry]) -> None:
-    """Appends the entries to a JSON-lines file, one object a line with the fields of Entry."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def root_cause(error: BaseException) -> str:

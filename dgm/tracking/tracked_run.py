@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from dgm.runs.files import project_root
-from dgm.tracking.outbox import Entry, Outbox, RejectedError, keep_undelivered
+from dgm.tracking.delivery import deliver
+from dgm.tracking.outbox import Entry, Outbox
+from dgm.tracking.undelivered import keep_undelivered, undelivered_folder
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 SEND_EVERY_SECONDS = 5.0
 FLUSH_SECONDS = 10.0
 FINISH_SECONDS = 15.0
-RETRIED_STATUS = (408, 429)
 MAX_VALUE_CHARACTERS = 6000
 
 
@@ -30,12 +30,16 @@ class TrackedRun:
     As a context manager it ends the run as FINISHED, as FAILED on an exception, as KILLED on Ctrl-C.
     """
 
-    def __init__(self, client: MlflowClient, run: Run, last_steps: Mapping[str, int]) -> None:
+    def __init__(
+        self, client: MlflowClient, run: Run, last_steps: Mapping[str, int], conceal: Callable[[str], str] = str
+    ) -> None:
+        """conceal: takes the secrets of the store's address out of a message."""
         self.run_id: str = run.info.run_id
         self._params: dict[str, str] = dict(run.data.params)
         self._last_steps = last_steps
         self._outbox = Outbox(lambda batch: deliver(client, self.run_id, batch), SEND_EVERY_SECONDS)
         self._is_finished = False
+        self._conceal = conceal
 
     def __enter__(self) -> TrackedRun:
         return self
@@ -87,7 +91,7 @@ class TrackedRun:
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]) -> None:
         """Ends the recording; RUNNING leaves the run open for a later session. Further calls do nothing.
 
-        What the store does not take within 15 s is kept in .scratch/mlflow-undelivered/<run id>.jsonl.
+        What the store does not take within 15 s is kept in .scratch/mlflow-undelivered/<run id>.jsonl (undelivered.py).
         """
         if self._is_finished:
             return
@@ -95,15 +99,14 @@ class TrackedRun:
         if status != "RUNNING":
             self._put("status", "status", status)
         if left := self._outbox.close(FINISH_SECONDS):
-            path = project_root() / ".scratch" / "mlflow-undelivered" / f"{self.run_id}.jsonl"
-            warning = (
-                f"warning: MLflow did not take {len(left)} records of run {self.run_id} ({self._outbox.last_error})"
-            )
+            reason = self._conceal(self._outbox.last_error)
+            warning = f"warning: MLflow did not take {len(left)} records of run {self.run_id} ({reason})"
             try:
-                keep_undelivered(path, left)
-                print(f"{warning}; they are kept in {path}", file=sys.stderr, flush=True)
+                path = keep_undelivered(self.run_id, left)
+                print(f"{warning}; they are kept in {path}; the next command sends them", file=sys.stderr, flush=True)
             except OSError as error:
-                print(f"{warning}; nor could they be kept in {path}: {error.strerror}", file=sys.stderr, flush=True)
+                place = error.filename or undelivered_folder()
+                print(f"{warning}; nor could they be kept in {place}: {error.strerror}", file=sys.stderr, flush=True)
 
     def _put(
         self, kind: Literal["metric", "param", "tag", "artifact", "status"], key: str, value: float | str, step: int = 0
@@ -111,36 +114,11 @@ class TrackedRun:
         self._outbox.put([Entry(kind, key, value, step, int(time.time() * 1000))])
 
 
-def deliver(client: MlflowClient, run_id: str, batch: Sequence[Entry]) -> None:
-    """Records one batch. Raises: RejectedError if the store refuses its content, else whatever the client raises."""
-    from mlflow.entities import Metric, Param, RunTag
-    from mlflow.exceptions import MlflowException
-
-    first = batch[0]
-    try:
-        if first.kind == "status":
-            client.set_terminated(run_id, str(first.value), end_time=first.timestamp_ms)
-        elif first.kind == "artifact":
-            client.log_artifact(run_id, str(first.value), first.key or None)
-        else:
-            client.log_batch(
-                run_id,
-                metrics=[Metric(e.key, float(e.value), e.timestamp_ms, e.step) for e in batch if e.kind == "metric"],
-                params=[Param(e.key, str(e.value)) for e in batch if e.kind == "param"],
-                tags=[RunTag(e.key, str(e.value)) for e in batch if e.kind == "tag"],
-            )
-    except MlflowException as error:
-        status = error.get_http_status_code()
-        if 400 <= status < 500 and status not in RETRIED_STATUS:
-            raise RejectedError(str(error)) from error
-        raise
-
-
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted name, value) of every leaf of nested mappings."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{name}.")
+            yield from flatten(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
         else:
             yield allowed_name(f"{prefix}{name}"), value
 

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from dgm.tracking.outbox import Entry, Outbox, RejectedError, keep_undelivered, next_batch, root_cause
+from dgm.tracking.outbox import Entry, Outbox, RejectedError, next_batch, root_cause
 
 
 def metric(step: int) -> Entry:
@@ -88,6 +86,56 @@ def test_close_does_not_wait_for_a_store_that_hangs() -> None:
     released.set()
 
 
+def test_only_the_first_flush_waits_for_a_store_that_hangs() -> None:
+    released, arrived = threading.Event(), list[int]()
+
+    def hang(batch: Sequence[Entry]) -> None:
+        released.wait(10.0)
+        arrived.extend(entry.step for entry in batch)
+
+    outbox = Outbox(hang, interval_seconds=0.01)
+    outbox.put([metric(0)])
+    assert not outbox.flush(0.3)
+    began = time.monotonic()
+    assert not outbox.flush(5.0)
+    assert time.monotonic() - began < 1.0
+    released.set()
+    outbox.put([metric(1)])
+    assert outbox.close(5.0) == []
+    assert arrived == [0, 1]
+
+
+def test_an_artifact_that_fails_is_tried_again_and_holds_back_no_other() -> None:
+    delivered, is_writable = list[str](), threading.Event()
+
+    def deliver(batch: Sequence[Entry]) -> None:
+        if batch[0].kind == "artifact" and not is_writable.is_set():
+            raise PermissionError("read-only")
+        delivered.extend(entry.kind for entry in batch)
+
+    outbox = Outbox(deliver, interval_seconds=0.02)
+    outbox.put([Entry("artifact", "", "curve.csv", 0, 0), metric(0), Entry("status", "status", "FINISHED", 0, 0)])
+    assert outbox.flush(5.0), "a flush is for the points: it does not wait for artifacts"
+    is_writable.set()
+    assert outbox.close(5.0) == []
+    assert delivered == ["metric", "status", "artifact"]
+
+
+def test_a_refused_entry_takes_no_other_of_its_batch_with_it() -> None:
+    delivered = list[int]()
+
+    def deliver(batch: Sequence[Entry]) -> None:
+        if any(entry.step in (3, 4, 700) for entry in batch):
+            raise RejectedError("never")
+        delivered.extend(entry.step for entry in batch)
+
+    outbox = Outbox(deliver, interval_seconds=60.0)
+    outbox.put(metric(step) for step in range(1500))
+    assert outbox.flush(5.0)
+    assert outbox.close(1.0) == [metric(3), metric(4), metric(700)]
+    assert delivered == [step for step in range(1500) if step not in (3, 4, 700)]
+
+
 def test_a_refused_batch_is_set_aside_and_does_not_block_the_rest() -> None:
     store = Store()
     outbox = Outbox(store.deliver, interval_seconds=60.0)
@@ -109,14 +157,6 @@ def test_batches_respect_the_limits_of_one_call() -> None:
     assert next_batch([metric(0), artifact, metric(1)]) == [metric(0)]
     assert next_batch([artifact, metric(1)]) == [artifact]
     assert next_batch([]) == []
-
-
-def test_undelivered_entries_are_appended_as_json_lines(tmp_path: Path) -> None:
-    path = tmp_path / "undelivered" / "run.jsonl"
-    keep_undelivered(path, [metric(1)])
-    keep_undelivered(path, [metric(2), Entry("status", "status", "FINISHED", 0, 5)])
-    lines = [Entry(**json.loads(line)) for line in path.read_text().splitlines()]
-    assert lines == [metric(1), metric(2), Entry("status", "status", "FINISHED", 0, 5)]
 
 
 def test_root_cause_is_one_line_with_the_innermost_reason() -> None:

@@ -52,6 +52,8 @@ def run_with(client: VanishingClient) -> TrackedRun:
 def test_a_server_that_vanishes_stops_nothing_and_loses_nothing(
     client: VanishingClient, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    curve = project / "curve.csv"
+    curve.write_text("step\n1\n")
     with run_with(client) as run:
         run.log_metrics({"bits": 3.0}, 0)
         run.flush()
@@ -59,13 +61,14 @@ def test_a_server_that_vanishes_stops_nothing_and_loses_nothing(
             run.log_metrics({"bits": 3.0 - step}, step)
             run.flush()
         run.log_params({"width": 64})
-        run.log_artifact(project, None)
+        run.log_artifact(curve, None)
     assert client.steps == [0]
     kept = project / ".scratch" / "mlflow-undelivered" / "r1.jsonl"
     entries = [json.loads(line) for line in kept.read_text().splitlines()]
     assert [entry["step"] for entry in entries if entry["kind"] == "metric"] == [1, 2, 3]
     assert [entry["kind"] for entry in entries[3:]] == ["param", "artifact", "status"]
     assert entries[-1]["value"] == "FINISHED"
+    assert (kept.parent / entries[-2]["value"]).read_text() == curve.read_text(), "the original may be gone by then"
     warning = capsys.readouterr().err
     assert f"6 records of run r1 (ConnectionError: connection refused); they are kept in {kept}" in warning
 

@@ -1,0 +1,81 @@
+"""Why a store cannot be used, and the remedy that fits: one line each."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+
+from dgm.runs.locks import LockHeldError
+from dgm.tracking.outbox import root_cause
+from dgm.tracking.store import VARIABLE, Store
+
+UNSET = f"or unset {VARIABLE} (runs are then recorded in mlflow.db in the project)"
+SQLITE_CAUSES = {  # by the beginning of SQLite's error names
+    "SQLITE_BUSY": ("another program is writing to it", "wait until it has finished, or stop it"),
+    "SQLITE_LOCKED": ("another program is writing to it", "wait until it has finished, or stop it"),
+    "SQLITE_NOTADB": ("is not a database", "move the file away to begin a new one"),
+    "SQLITE_CORRUPT": ("the database is damaged", "put a copy in its place, or move it away to begin a new one"),
+    "SQLITE_READONLY": ("cannot be written", "make the file and its folder writable"),
+    "SQLITE_CANTOPEN": ("cannot be opened", "make the file and its folder readable and writable"),
+    "SQLITE_PERM": ("cannot be opened", "make the file and its folder readable and writable"),
+    "SQLITE_FULL": ("its disk is full", "make room on the disk"),
+    "SQLITE_IOERR": ("its disk reports an error", "check the disk"),
+}
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def cause_and_remedy(error: BaseException, store: Store) -> tuple[str, str]:
+    """What is wrong with the store, and what to do about it. May hold secrets: conceal before printing."""
+    if isinstance(error, LockHeldError):
+        return f"process {error.holder} is creating it", "wait until it has finished, or stop it"
+    for link in chain(error):
+        name = getattr(link, "sqlite_errorname", None) if isinstance(link, sqlite3.Error) else None
+        for beginning, (cause, remedy) in SQLITE_CAUSES.items():
+            if name is not None and name.startswith(beginning):
+                return f"{cause} ({link})", remedy
+    if store.database is not None:
+        return database_cause(error)
+    return server_cause(error)
+
+
+def database_cause(error: BaseException) -> tuple[str, str]:
+    """For what did not come from SQLite itself."""
+    if isinstance(error, TimeoutError):
+        return str(error), "its disk does not answer, or another program keeps it busy: check both"
+    if isinstance(error, OSError):
+        remedy = "make room on the disk" if error.errno in FULL else "make the folder writable"
+        return f"{error.filename}: {error.strerror}" if error.filename else root_cause(error), remedy
+    return root_cause(error), f"name another store in {VARIABLE}"
+
+
+def server_cause(error: BaseException) -> tuple[str, str]:
+    """For a server, or a store of another kind."""
+    from mlflow.exceptions import MlflowException
+
+    status = error.get_http_status_code() if isinstance(error, MlflowException) else None
+    if status in (401, 403):
+        return (
+            f"it refuses the user name or password ({root_cause(error)})",
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+        )
+    if isinstance(error, TimeoutError):
+        return str(error), f"start the server, correct its address, {UNSET}"
+    if is_network_error(error):
+        return f"cannot be reached ({root_cause(error)})", f"start the server, correct its address, {UNSET}"
+    return root_cause(error), f"correct {VARIABLE}, {UNSET}"
+
+
+def is_network_error(error: BaseException) -> bool:
+    """True if the request did not reach a server, or its answer did not come back. (requests' errors are OSErrors.)"""
+    return any(isinstance(link, OSError) for link in chain(error))
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it was raised from, and so on."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = getattr(link, "orig", None) or link.__cause__ or link.__context__
