@@ -57,7 +57,8 @@ class Trainer:
         self.train_images = train_images
         self.validation_images = validation_images[: config.num_validation_images]
         self.device = train_images.device
-        self.step = 0
+        self.step = self.first_step = 0
+        self.startup_seconds = 0.0  # of all sessions: preparation, and the first step of each, which may compile
         self.interval_nats = torch.zeros((), dtype=torch.float64, device=self.device)
         self.interval_images = 0
         self.latest_train_bits = float("nan")
@@ -66,6 +67,7 @@ class Trainer:
     def _start(self) -> None:
         """Prepares the model, or restores it."""
         saved = self.session.begin()
+        self.seconds_at_start = self.session.seconds
         if saved is None:
             self.model.prepare(self.train_images, generator_for(self.seed, Stream.PREPARATION, device=self.device))
         else:
@@ -83,7 +85,8 @@ class Trainer:
         self.average.average = {name: saved["average"][name].to(self.device) for name in self.average.average}
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
-        self.step = saved["step"]
+        self.step = self.first_step = saved["step"]
+        self.startup_seconds = saved["startup_seconds"]
         self.interval_nats = saved["interval_nats"].to(self.device)
         self.interval_images = saved["interval_images"]
 
@@ -96,6 +99,7 @@ class Trainer:
                 "average": self.average.average,
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "step": self.step,
+                "startup_seconds": self.startup_seconds,
                 "interval_nats": self.interval_nats,
                 "interval_images": self.interval_images,
             }
@@ -106,9 +110,15 @@ class Trainer:
         return self.step * self.config.batch_size
 
     @property
+    def budget_seconds(self) -> float:
+        """Seconds that count towards max_seconds: without preparing and compiling, or no warm-up would be left."""
+        is_starting = self.step == self.first_step
+        return (self.seconds_at_start if is_starting else self.session.seconds) - self.startup_seconds
+
+    @property
     def progress(self) -> float:
         by_steps = self.step / self.config.max_steps
-        by_time = self.session.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
+        by_time = self.budget_seconds / self.config.max_seconds if self.config.max_seconds else 0.0
         return min(1.0, max(by_steps, by_time))
 
     def run(self) -> TrainingResult:
@@ -117,19 +127,20 @@ class Trainer:
         Raises: NonFiniteError naming the step and the tensor if a loss, a gradient or a weight is not finite.
         """
         self._start()
-        first_step = self.step
         self.model.train()
         title = f"train {type(self.model).__name__}"
         with Progress(self.config.max_steps, title, self.config.max_seconds) as bar, self.session.stop:
             if not self.session.curve:
                 self._record_start()
             while (progress := self.progress) < 1.0:
-                if self.session.must_pause(has_advanced=self.step > first_step):
+                if self.session.must_pause(has_advanced=self.step > self.first_step):
                     self.save()
                     return self._result({}, is_finished=False)
                 if self.session.is_checkpoint_due and self.interval_images:
                     self.save()
                 self._train_step(progress)
+                if self.step == self.first_step + 1:
+                    self.startup_seconds += self.session.seconds - self.seconds_at_start
                 self._show(bar)
                 if self.step % self.config.validate_every == 0:
                     self._record()

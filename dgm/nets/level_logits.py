@@ -25,6 +25,15 @@ def cosine_basis(levels: int) -> Tensor:
     return torch.cos(phase) / (1 + frequency / NUM_FAST_FREQUENCIES)
 
 
+def full_precision_linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The linear map in the type of its weight, under autocast too. Shapes: (..., F), (K, F), (K,) -> (..., K).
+
+    Logits of ten or twenty rounded to bfloat16's three digits cost up to 0.2 bits per sub-pixel.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        return nn.functional.linear(features.to(weight.dtype), weight, bias)
+
+
 class LevelLogits(nn.Module):
     """Logits of the levels, zero at first: an untrained model is exactly uniform. Shapes: (..., F) -> (..., levels)."""
 
@@ -36,7 +45,8 @@ class LevelLogits(nn.Module):
 
     def linear(self) -> tuple[Tensor, Tensor]:
         """The weight and the bias of the linear map, (levels, F) and (levels,), to compute once and use often."""
-        return self.basis @ self.coefficients, self.basis @ self.bias
+        with torch.autocast(self.basis.device.type, enabled=False):
+            return self.basis @ self.coefficients, self.basis @ self.bias
 
     def forward(self, features: Tensor) -> Tensor:
-        return nn.functional.linear(features, *self.linear())
+        return full_precision_linear(features, *self.linear())

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgm.distributions import categorical
-from dgm.nets.level_logits import cosine_basis
+from dgm.nets.level_logits import cosine_basis, full_precision_linear
 from dgm.nets.masked_conv import degree_mask, input_degrees, logit_degrees
 from dgm.nets.pixel_head import CachedPixelHead, PixelHead
 from dgm.types import Images, ImageSpec
@@ -31,14 +31,16 @@ class CosineLogits(nn.Module):
 
     def masked_weight(self) -> Tensor:
         """Shapes: -> (C * levels, I)."""
-        return (self.basis @ (self.coefficients * self.mask)).flatten(0, 1)
+        with torch.autocast(self.basis.device.type, enabled=False):
+            return (self.basis @ (self.coefficients * self.mask)).flatten(0, 1)
 
     def bias(self) -> Tensor:
         """Shapes: -> (C * levels,)."""
-        return (self.bias_coefficients @ self.basis.T).flatten()
+        with torch.autocast(self.basis.device.type, enabled=False):
+            return (self.bias_coefficients @ self.basis.T).flatten()
 
     def forward(self, features: Tensor) -> Tensor:
-        logits = F.linear(features.permute(0, 2, 3, 1), self.masked_weight(), self.bias())
+        logits = full_precision_linear(features.permute(0, 2, 3, 1), self.masked_weight(), self.bias())
         return logits.unflatten(-1, self.bias_coefficients.shape)
 
 

@@ -80,7 +80,8 @@ class CharRNN(TrainedAutoregressiveModel[CharRNNConfig]):
 
     def logits(self, values: Tensor, first: int, last: int) -> Tensor:
         """Logits from a zero state at `first`. Shapes: (N, T) int64 -> (N, last - first, levels)."""
-        hidden, _ = self.lstm(self.inputs(values, first, last))
+        with torch.autocast(values.device.type, enabled=False):  # cuDNN's LSTM would take float16: gradients vanish
+            hidden, _ = self.lstm(self.inputs(values, first, last))
         return self.head(hidden)
 
     def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:

@@ -56,9 +56,9 @@ def filters(centre: Tensor, stride: Tensor, precision: Tensor, size: int, length
 
     Shapes: centre, stride, precision (N,) -> (N, size, length).
     """
-    places = torch.arange(size).to(centre) - 0.5 * (size - 1)
+    places = torch.arange(size, dtype=centre.dtype, device=centre.device) - 0.5 * (size - 1)
     means = centre[:, None] + places * stride[:, None]
-    distances = torch.arange(length).to(centre) - means[:, :, None]
+    distances = torch.arange(length, dtype=centre.dtype, device=centre.device) - means[:, :, None]
     return torch.softmax(-0.5 * distances**2 * precision[:, None, None], dim=-1)
 
 
