@@ -44,7 +44,7 @@ def _cells(record: Mapping[str, str], baseline: Mapping[str, str]) -> list[list[
     """One line per model whose figure is not the baseline's; a line without figures if there is none."""
     is_changed = {name for name in record if name not in FIXED and record[name] != baseline.get(name)}
     figures = [name for name in is_changed if name.endswith(".json:test") and record[name]]
-    changed = [f"{_short(name)}={record[name]}" for name in sorted(is_changed) if ".json:" not in name and record[name]]
+    changed = [f"{_short(name)}={record[name]}" for name in sorted(is_changed) if _is_parameter(name) and record[name]]
     name, settings = record["Experiment"] or record["rev"], "\n".join(changed)
     if not figures:
         return [[name, settings, "", "", "", ""]]
@@ -59,6 +59,12 @@ def _cells(record: Mapping[str, str], baseline: Mapping[str, str]) -> list[list[
         ]
         for index, figure in enumerate(sorted(figures))
     ]
+
+
+def _is_parameter(name: str) -> bool:
+    """Whether a column is one of params.yaml: the others are metrics, and digests of files and folders."""
+    is_file = "/" in name or PurePosixPath(name).suffix in (".yaml", ".lock", ".py")
+    return name in ("profile", "suite") or ("." in name and not is_file)
 
 
 def _short(name: str) -> str:
