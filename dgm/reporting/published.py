@@ -235,8 +235,8 @@ REMARKS: tuple[Remark, ...] = (
         "The full-covariance Gaussian has an exact maximum-likelihood solution on dequantized data: the sample mean, "
         "and the sample covariance plus 1/12 for the noise. It is several hundredths of a bit better than the printed "
         "4.70, for which no recipe was published. A ridge of about 2 squared grey levels on the covariance, or less "
-        "training data, moves it towards 4.70; which of them was used, if any, is not known. The published figure is left "
-        "unexplained rather than imitated.",
+        "training data, moves it towards 4.70; which of them was used, if any, is not known. The published figure is "
+        "left unexplained rather than imitated.",
     ),
     Remark(
         "Deep Diffusion, 4.20 in one table and 5.40 in the other",
@@ -244,9 +244,9 @@ REMARKS: tuple[Remark, ...] = (
         "scaled to unit variance. In this page's unit, with the deviation of CIFAR-10's grey levels, 64.150, that is "
         "log2(64.150) - 5.4 / 3 = 6.003 - 1.8 = 4.203: the 4.20 of the first table. The 5.40 of the second table "
         "agrees with the same K copied without conversion: it has the opposite sign and another unit. That it was "
-        "copied is inferred from the arithmetic. Compare with 4.20. In the cpu profile the trajectory starts from the exact "
-        "reverse of a full-covariance Gaussian, in its principal axes, and its first step is a hundred times finer: a "
-        "better start than the paper's, so its figure does not reproduce 4.20.",
+        "copied is inferred from the arithmetic. Compare with 4.20. In the cpu profile the trajectory starts from the "
+        "exact reverse of a full-covariance Gaussian, in its principal axes, and its first step is a hundred times "
+        "finer: a better start than the paper's, so its figure does not reproduce 4.20.",
     ),
     Remark("PixelRNN", "The second table's PixelRNN is the first table's Diagonal BiLSTM: one model, one result."),
     Remark(

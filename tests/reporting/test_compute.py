@@ -7,10 +7,11 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
-from dgm.reporting.compute import COMPUTE_COLUMNS, COMPUTE_NOTES, CSV_COLUMNS, compute_csv, compute_table
+from dgm.reporting.compute import COLUMNS, CSV_COLUMNS, PUBLISHED_NOTE, UNIT_NOTE, compute_csv, compute_table
 from dgm.reporting.published import CATALOGUE
+from dgm.reporting.results import STALE_NOTE
 from dgm.reporting.rows import result_rows
-from dgm.reporting.tables import STALE_NOTE, latex
+from dgm.reporting.tables import latex
 from dgm.runs.records import write_record
 from tests.reporting.made_up import PROVENANCE, whole_run
 
@@ -23,27 +24,28 @@ def trained(root: Path, model: str, **changes: object) -> None:
 def test_a_row_has_the_units_of_its_columns(tmp_path: Path) -> None:
     trained(tmp_path, "pixelcnn_pp", training_flops_per_image=150 * 10**9)
     trained(tmp_path, "vae", images_seen=450, training_flops_per_image=2 * 10**9)
-    trained(tmp_path, "uniform", training_flops_per_image=None, peak_memory_bytes=None)
+    trained(tmp_path, "uniform", forward_flops_per_image=None, training_flops_per_image=None, peak_memory_bytes=None)
     table = compute_table(result_rows("cpu", {"pixelcnn_pp": "key", "vae": "key", "uniform": "key"}, tmp_path))
     cells = {row[0]: row[1:] for row in table.cells}
     published = CATALOGUE["pixelcnn_pp"].published_compute
-    assert table.columns == COMPUTE_COLUMNS and table.lines == COMPUTE_NOTES
-    assert cells["PixelCNN++"] == ["cpu", "102", "64,000", "631", "9.6", "1.00", published]
-    assert cells["VAE"] == ["cpu", "102", "450", "4.43", "0.0009", "1.00", ""]
-    assert cells["Uniform Distribution"] == ["cpu", "102", "64,000", "", "", "", ""]
+    assert table.titles == tuple(column.title for column in COLUMNS)
+    assert (table.unit, table.notes) == (UNIT_NOTE, (PUBLISHED_NOTE,))
+    assert cells["PixelCNN++"] == ("cpu", "102", "64,000", "631", "9.6", "1.00", published)
+    assert cells["VAE"] == ("cpu", "102", "450", "4.43", "0.0009", "1.00", "")
+    assert cells["Uniform Distribution"] == ("cpu", "102", "64,000", "", "", "", "")
 
 
 def test_a_published_run_is_shown_without_a_result_of_ours_and_nothing_else_is(tmp_path: Path) -> None:
     table = compute_table(result_rows("cpu", {}, tmp_path))
     assert {row[0] for row in table.cells} == {row.name for row in CATALOGUE.values() if row.published_compute}
-    assert all(row[1:-1] == [""] * 6 and row[-1] for row in table.cells)
+    assert all(row[1:-1] == ("",) * 6 and row[-1] for row in table.cells)
 
 
 def test_a_stale_row_is_marked(tmp_path: Path) -> None:
     trained(tmp_path, "vae")
     table = compute_table(result_rows("cpu", {"vae": "newer"}, tmp_path))
     assert "VAE †" in [row[0] for row in table.cells]
-    assert table.lines[-1] == STALE_NOTE
+    assert table.notes[-1] == STALE_NOTE
 
 
 def test_csv_keeps_every_digit(tmp_path: Path) -> None:

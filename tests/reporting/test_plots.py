@@ -7,31 +7,24 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
-import pytest
 
-from dgm.errors import StageError
-from dgm.reporting.curves import long_form, read_curves
+from dgm.reporting.curves import curves_csv
 from dgm.reporting.plots import ladder_png, spread, training_curves_png
 from dgm.reporting.rows import result_rows
-from dgm.runs.atomic import write_table, write_text
-from dgm.runs.files import RunFiles
-from dgm.runs.records import CURVE_COLUMNS
-from tests.reporting.made_up import metrics
-
-
-def write_curve(root: Path, model: str, *rows: tuple[float | None, ...]) -> None:
-    write_table(RunFiles("cpu", model, root).curve, CURVE_COLUMNS, rows)
+from dgm.runs.records import CurvePoint
+from tests.reporting.made_up import BOUND, metrics
 
 
 def pixels(png: bytes) -> np.ndarray:
     return matplotlib.image.imread(io.BytesIO(png), format="png")
 
 
-def test_long_form_has_one_line_a_measured_point(tmp_path: Path) -> None:
-    write_curve(tmp_path, "nice", (0, 0, 0.0, 8.0, 8.1), (5, 160, 0.1, 6.5, None))
-    write_curve(tmp_path, "uniform", (0, 45000, None, 8.0, None))
-    lines = long_form(read_curves("cpu", tmp_path)).to_csv(index=False).splitlines()
-    assert lines == [
+def test_long_form_has_one_line_per_measured_point() -> None:
+    curves = {
+        "uniform": [CurvePoint(0, 45000, None, 8.0, None)],
+        "nice": [CurvePoint(0, 0, 0.0, 8.0, 8.1), CurvePoint(5, 160, 0.1, 6.5, None)],
+    }
+    assert curves_csv(curves).splitlines() == [
         "model,step,images_seen,bits_per_subpixel,split",
         "uniform,0,45000,8.0,train",
         "nice,0,0,8.0,train",
@@ -40,28 +33,20 @@ def test_long_form_has_one_line_a_measured_point(tmp_path: Path) -> None:
     ]
 
 
-def test_without_curves_the_long_form_is_its_header(tmp_path: Path) -> None:
-    assert long_form(read_curves("cpu", tmp_path)).to_csv(index=False) == (
-        "model,step,images_seen,bits_per_subpixel,split\n"
-    )
+def test_without_curves_the_long_form_is_its_header() -> None:
+    assert curves_csv({}) == "model,step,images_seen,bits_per_subpixel,split\n"
 
 
-@pytest.mark.parametrize("text", ["", "step,loss\n1,2\n", "a,b\n1,2,3\n1\n", ",".join(CURVE_COLUMNS) + "\n1,x,2,3,4\n"])
-def test_a_broken_curve_is_named(tmp_path: Path, text: str) -> None:
-    write_text(RunFiles("cpu", "nice", tmp_path).curve, text)
-    with pytest.raises(StageError, match=r"curves/nice\.csv"):
-        read_curves("cpu", tmp_path)
-
-
-def test_a_curve_adds_ink_and_a_single_point_does_not(tmp_path: Path) -> None:
-    write_curve(tmp_path, "made", (1, 32, 0.1, 7.0, 7.1), (100, 3200, 0.1, 5.0, 5.1))
-    one = training_curves_png(read_curves("cpu", tmp_path))
-    write_curve(tmp_path, "uniform", (0, 45000, None, 8.0, None))
-    write_curve(tmp_path, "vae", (0, 0, 0.1, 8.0, 8.0), (7, 224, 0.1, 6.0, 6.1))  # step 0 has no logarithm
-    assert training_curves_png(read_curves("cpu", tmp_path)) == one
-    write_curve(tmp_path, "nice", (1, 32, 0.1, 6.0, None), (100, 3200, 0.1, 5.5, None))
-    both = training_curves_png(read_curves("cpu", tmp_path))
-    assert (pixels(both) < 0.9).sum() > (pixels(one) < 0.9).sum()
+def test_a_curve_adds_ink_and_a_single_point_does_not() -> None:
+    curves: dict[str, list[CurvePoint]] = {
+        "made": [CurvePoint(1, 32, 0.1, 7.0, 7.1), CurvePoint(100, 3200, 0.1, 5.0, 5.1)]
+    }
+    one = training_curves_png(curves)
+    curves["uniform"] = [CurvePoint(0, 45000, None, 8.0, None)]
+    curves["vae"] = [CurvePoint(0, 0, 0.1, 8.0, 8.0), CurvePoint(7, 224, 0.1, 6.0, 6.1)]  # step 0 has no logarithm
+    assert training_curves_png(curves) == one
+    curves["nice"] = [CurvePoint(1, 32, 0.1, 6.0, None), CurvePoint(100, 3200, 0.1, 5.5, None)]
+    assert (pixels(training_curves_png(curves)) < 0.9).sum() > (pixels(one) < 0.9).sum()
 
 
 def test_an_empty_profile_still_gives_pictures(tmp_path: Path) -> None:
@@ -72,7 +57,7 @@ def test_an_empty_profile_still_gives_pictures(tmp_path: Path) -> None:
 def test_the_ladder_marks_a_bound(tmp_path: Path) -> None:
     metrics(tmp_path, "nice", test_bits_per_subpixel=4.6)
     exact = ladder_png(result_rows("cpu", {}, tmp_path))
-    metrics(tmp_path, "nice", test_bits_per_subpixel=4.6, kind="lower_bound")
+    metrics(tmp_path, "nice", test_bits_per_subpixel=4.6, **BOUND)
     assert ladder_png(result_rows("cpu", {}, tmp_path)) != exact
 
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dgm.errors import StageError
 from dgm.reporting.published import CATALOGUE
-from dgm.reporting.rows import RESULT_COLUMNS, ResultRow, bound_terms, paired_differences, result_rows
-from dgm.runs.atomic import write_array, write_table
-from dgm.runs.records import CURVE_COLUMNS
+from dgm.reporting.results import RESULT_COLUMNS
+from dgm.reporting.rows import Row, bound_terms, paired_differences, result_rows
+from dgm.runs.atomic import array_digest, write_array
+from dgm.runs.records import CurvePoint, write_curve, write_record
 from dgm.types import ImageSpec
-from tests.reporting.made_up import metrics, whole_run
+from tests.reporting.made_up import BOUND, PROVENANCE, metrics, scored, whole_run
 
 SPEC = ImageSpec(channels=1, height=1, width=2, levels=4)
 
 
-def rows_by_model(root: Path, **keys: str) -> dict[str, ResultRow]:
+def rows_by_model(root: Path, **keys: str) -> dict[str, Row]:
     return {row.model: row for row in result_rows("cpu", keys, root)}
 
 
@@ -46,47 +46,67 @@ def test_without_run_files_every_row_is_there_and_empty(tmp_path: Path) -> None:
         "published_compute",
     }
     for row in rows:
-        assert all(getattr(row, column) is None for column in RESULT_COLUMNS if column not in published), row.model
+        assert all(value(row) is None for name, value in RESULT_COLUMNS.items() if name not in published), row.model
 
 
 def test_a_run_fills_its_row(tmp_path: Path) -> None:
     whole_run(tmp_path, "pixelcnn")
     row = rows_by_model(tmp_path, pixelcnn="key")["pixelcnn"]
-    assert (row.likelihood, row.test_bits_per_subpixel, row.parameters) == ("exact", 3.456789012345678, 1234567)
-    assert (row.device, row.train_seconds, row.images_seen) == ("cpu", 101.5, 64000)
-    assert row.images_per_second == 64000 / 101.5
-    assert (row.forward_flops_per_image, row.training_flops_per_image) == (4_000_000, 12_000_000)
-    assert (row.training_flops, row.peak_memory_bytes) == (768_000_000_000, 2**30)
-    assert (row.compressed_bits_per_subpixel, row.num_compressed_images, row.is_lossless) == (3.46, 100, True)
-    assert (row.mlflow_run_id, row.git_commit, row.git_is_dirty) == ("run-id", "0123456789abcdef", True)
-    assert (row.published_test, row.published_train) == (3.14, 3.08)
+    cells = {name: value(row) for name, value in RESULT_COLUMNS.items()}
+    expected = {
+        "likelihood": "exact",
+        "test_bits_per_subpixel": 3.456789012345678,
+        "parameters": 1234567,
+        "device": "cpu",
+        "train_seconds": 101.5,
+        "images_seen": 64000,
+        "images_per_second": 64000 / 101.5,
+        "forward_flops_per_image": 4_000_000,
+        "training_flops_per_image": 12_000_000,
+        "training_flops": 768_000_000_000,
+        "peak_memory_bytes": 2**30,
+        "start_validation_bits_per_subpixel": 8.0,
+        "final_validation_bits_per_subpixel": 5.1,
+        "compressed_bits_per_subpixel": 3.46,
+        "num_compressed_images": 100,
+        "is_lossless": True,
+        "mlflow_run_id": "run-id",
+        "git_commit": "0123456789abcdef",
+        "git_is_dirty": True,
+        "published_test": 3.14,
+        "published_train": 3.08,
+        "is_current": True,
+    }
+    assert {name: cells[name] for name in expected} == expected
+    assert row.faults == ()
 
 
 def test_the_start_is_step_0_and_the_end_the_last_validation(tmp_path: Path) -> None:
     for model, curve in {
-        "nice": [(0, 0, 0.0, None, 4.5), (5, 160, 0.1, 4.4, None), (10, 320, 0.1, 4.3, 4.4), (12, 384, 0.1, 4.3, None)],
-        "made": [(5, 160, 0.1, 4.4, 4.9)],
-        "deep_gmm": [(1, 45000, None, 4.1, None)],
+        "nice": [
+            CurvePoint(0, 0, 0.0, None, 4.5),
+            CurvePoint(5, 160, 0.1, 4.4, None),
+            CurvePoint(10, 320, 0.1, 4.3, 4.4),
+            CurvePoint(12, 384, 0.1, 4.3, None),
+        ],
+        "made": [CurvePoint(5, 160, 0.1, 4.4, 4.9)],
+        "deep_gmm": [CurvePoint(1, 45000, None, 4.1, None)],
     }.items():
-        write_table(metrics(tmp_path, model).curve, CURVE_COLUMNS, curve)
+        write_curve(metrics(tmp_path, model).curve, curve)
     rows = rows_by_model(tmp_path)
-    ends = [
-        (rows[model].start_validation_bits_per_subpixel, rows[model].final_validation_bits_per_subpixel)
-        for model in ("nice", "made", "deep_gmm", "uniform")
-    ]
+    ends = [rows[model].validation_ends for model in ("nice", "made", "deep_gmm", "uniform")]
     assert ends == [(4.5, 4.4), (None, 4.9), (None, None), (None, None)]
 
 
-@pytest.mark.parametrize("bits", [math.nan, None, True, "3"])
-def test_a_broken_term_is_named(tmp_path: Path, bits: object) -> None:
-    path = metrics(tmp_path, "vae", terms_bits_per_subpixel={"kl": 0.125}).metrics
-    rows = result_rows("cpu", {}, tmp_path)
-    assert [(term.model, term.term, term.bits_per_subpixel) for term in bound_terms(rows, "cpu", tmp_path)] == [
-        ("vae", "kl", 0.125)
+def test_terms_keep_their_order(tmp_path: Path) -> None:
+    terms = {"reconstruction": 3.25, "kl": 0.125}
+    metrics(tmp_path, "vae", **BOUND, terms_bits_per_subpixel=terms, test_bits_per_subpixel=3.375)
+    assert [
+        (term.model, term.term, term.bits_per_subpixel) for term in bound_terms(result_rows("cpu", {}, tmp_path))
+    ] == [
+        ("vae", "reconstruction", 3.25),
+        ("vae", "kl", 0.125),
     ]
-    path.write_text(path.read_text().replace("0.125", json.dumps(bits)))
-    with pytest.raises(StageError, match=r"metrics/vae\.json: kl is"):
-        bound_terms(rows, "cpu", tmp_path)
 
 
 @pytest.mark.parametrize(("keys", "is_current"), [({"made": "key"}, True), ({"made": "other"}, False), ({}, False)])
@@ -98,62 +118,94 @@ def test_a_result_of_other_code_or_parameters_is_stale(tmp_path: Path, keys: dic
 def test_a_model_outside_the_catalogue_is_shown_last(tmp_path: Path) -> None:
     metrics(tmp_path, "my_model")
     row = result_rows("cpu", {"my_model": "key"}, tmp_path)[-1]
-    assert (row.model, row.name, row.published_test, row.is_current) == ("my_model", "my_model", None, True)
+    assert (row.model, row.published.name, row.published.published_test, row.is_current) == (
+        "my_model",
+        "my_model",
+        None,
+        True,
+    )
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"model": "nice"}', b"\xff\xfe", b'{"model": "nice", "surplus": 1}']
-)
-def test_a_broken_metrics_file_is_named(tmp_path: Path, content: bytes) -> None:
-    path = metrics(tmp_path, "nice").metrics
-    path.write_bytes(content)
-    with pytest.raises(StageError, match=r"metrics/nice\.json"):
-        result_rows("cpu", {}, tmp_path)
+def test_records_copied_from_another_model_are_refused(tmp_path: Path) -> None:
+    files = whole_run(tmp_path, "nice")
+    for path in (files.metrics, files.provenance, files.compression):
+        path.rename(path.with_name("made.json"))
+    row = rows_by_model(tmp_path)["made"]
+    assert (row.metrics, row.provenance, row.compression) == (None, None, None)
+    assert len(row.faults) == 3 and all("made.json: says it is of nice (cpu)" in fault for fault in row.faults)
 
 
-@pytest.mark.parametrize("value", ['"3.4"', "NaN", "Infinity", "null", "true"])
-def test_a_figure_that_is_no_number_is_named(tmp_path: Path, value: str) -> None:
-    path = metrics(tmp_path, "nice").metrics
-    path.write_text(path.read_text().replace("3.456789012345678", value))
-    with pytest.raises(StageError, match=r"metrics/nice\.json: test_bits_per_subpixel"):
-        result_rows("cpu", {}, tmp_path)
+@pytest.mark.parametrize(("kept", "last"), [(2, 1), (0, 0)])
+def test_a_curve_that_ends_before_training_did_is_a_fault(tmp_path: Path, kept: int, last: int) -> None:
+    """Cut off between two lines, the file itself looks whole."""
+    path = whole_run(tmp_path, "nice").curve
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[: 1 + kept]), encoding="utf-8")
+    row = rows_by_model(tmp_path)["nice"]
+    assert row.curve == () and row.metrics is not None and row.provenance is not None
+    assert [f"nice.csv: ends at step {last}, but training took 10 steps" in fault for fault in row.faults] == [True]
 
 
-def test_metrics_copied_from_another_model_are_refused(tmp_path: Path) -> None:
-    path = metrics(tmp_path, "nice").metrics
-    path.rename(path.with_name("made.json"))
-    with pytest.raises(StageError, match=r"made\.json: says it is of nice"):
-        result_rows("cpu", {}, tmp_path)
+def test_a_model_fitted_in_one_step_has_an_empty_curve(tmp_path: Path) -> None:
+    files = whole_run(tmp_path, "uniform")
+    write_record(files.provenance, replace(PROVENANCE, model="uniform", num_steps=0))
+    write_curve(files.curve, [])
+    assert rows_by_model(tmp_path)["uniform"].faults == ()
 
 
 def test_paired_differences_of_neighbours(tmp_path: Path) -> None:
     """Two sub-pixels: the bits are nats / (2 ln 2); the common spread of +-100 nats cancels."""
-    spread = np.array([-100.0, 100.0, 0.0, 40.0])
-    for model, bits, nats in (
-        ("made", 5.0, spread - 2.0),
-        ("nice", 4.0, spread + np.array([0.0, 0.2, 0.0, 0.2])),
-        ("uniform", 8.0, spread - 9.0),
-    ):
-        write_array(metrics(tmp_path, model, test_bits_per_subpixel=bits).nats("test"), nats)
-    metrics(tmp_path, "ride", test_bits_per_subpixel=4.5)  # no nats: not among the neighbours
-    first, second = paired_differences(result_rows("cpu", {}, tmp_path), "cpu", tmp_path, SPEC)
+    spread = np.array([-100.0, 100.0, 0.0, 40.0]) - 500.0
+    scored(tmp_path, "made", spread - 2.0, SPEC)
+    scored(tmp_path, "nice", spread + np.array([0.0, 0.2, 0.0, 0.2]), SPEC)
+    scored(tmp_path, "uniform", spread - 9.0, SPEC)
+    metrics(tmp_path, "ride", test_bits_per_subpixel=355.0)  # no nats: not among the neighbours
+    faults: list[str] = []
+    first, second = paired_differences(result_rows("cpu", {}, tmp_path), "cpu", faults, tmp_path, SPEC)
     assert (first.model_a, first.model_b, second.model_a, second.model_b) == ("nice", "made", "made", "uniform")
     assert first.difference_bits_per_subpixel == pytest.approx(2.1 / (2 * math.log(2)), rel=1e-12)
     deviation = math.sqrt(4 * 0.1**2 / 3)
     assert first.standard_error == pytest.approx(deviation / math.sqrt(4) / (2 * math.log(2)), rel=1e-9)
     assert second.standard_error == pytest.approx(0.0, abs=1e-12)
-    assert second.num_images == 4
+    assert second.num_images == 4 and faults == []
 
 
 def test_different_numbers_of_images_are_not_compared(tmp_path: Path) -> None:
-    write_array(metrics(tmp_path, "made", test_bits_per_subpixel=5.0).nats("test"), np.zeros(4))
-    write_array(metrics(tmp_path, "nice").nats("test"), np.zeros(5))
-    (pair,) = paired_differences(result_rows("cpu", {}, tmp_path), "cpu", tmp_path, SPEC)
+    scored(tmp_path, "made", np.full(4, -5.0), SPEC)
+    scored(tmp_path, "nice", np.full(5, -4.0), SPEC)
+    (pair,) = paired_differences(result_rows("cpu", {}, tmp_path), "cpu", [], tmp_path, SPEC)
     assert (pair.difference_bits_per_subpixel, pair.standard_error, pair.num_images) == (None, None, None)
 
 
-def test_a_broken_array_of_nats_is_named(tmp_path: Path) -> None:
-    metrics(tmp_path, "nice").nats("test").parent.mkdir(parents=True)
-    metrics(tmp_path, "nice").nats("test").write_bytes(b"nothing")
-    with pytest.raises(StageError, match=r"nats_test\.npy"):
-        paired_differences(result_rows("cpu", {}, tmp_path), "cpu", tmp_path, SPEC)
+NATS = np.array([-5.0, -7.0, -6.0, -5.5])
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        NATS[::-1].copy(),
+        -NATS,
+        NATS - 1e-6,
+        NATS[:3],
+        np.array([-5.0, np.nan, -6.0, -5.5]),
+        np.array([-5.0, -np.inf, -6.0, -5.5]),
+        NATS.astype(np.float32),
+        NATS.reshape(2, 2),
+        None,
+    ],
+    ids=["reversed", "sign", "another model's", "fewer", "nan", "inf", "type", "shape", "no array"],
+)
+def test_nats_that_are_not_those_of_the_figure_are_left_out(tmp_path: Path, damaged: np.ndarray | None) -> None:
+    scored(tmp_path, "made", NATS, SPEC, test_nats_sha256=array_digest(NATS))
+    scored(tmp_path, "nice", NATS - 1.0, SPEC)
+    path = scored(tmp_path, "vae", NATS - 2.0, SPEC).nats("test").with_name("nats_test.npy")
+    assert path.exists()
+    made = path.parents[2] / "made" / "nats" / "nats_test.npy"
+    if damaged is None:
+        made.write_bytes(b"nothing")
+    else:
+        write_array(made, damaged)
+    faults: list[str] = []
+    pairs = paired_differences(result_rows("cpu", {}, tmp_path), "cpu", faults, tmp_path, SPEC)
+    assert [(pair.model_a, pair.model_b) for pair in pairs] == [("nice", "vae")]
+    assert len(faults) == 1 and "made/nats/nats_test.npy: " in faults[0] and "dvc repro" in faults[0]

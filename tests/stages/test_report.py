@@ -56,10 +56,17 @@ def test_current_and_stale_results_are_told_apart(project: Path) -> None:
     assert "| MADE † " in text
 
 
-def test_a_damaged_run_file_leaves_the_old_report_alone(project: Path) -> None:
-    main()
-    before = (project / "reports" / "cpu" / "results.csv").read_bytes()
-    whole_run(project, "uniform").metrics.write_text("{")
-    with pytest.raises(StageError, match=r"metrics/uniform\.json"):
+def test_a_damaged_record_empties_its_row_only_and_fails_the_stage(project: Path) -> None:
+    key = current_key(load_params(), "uniform", "cpu")
+    whole_run(project, "uniform", code_and_params_key=key)
+    whole_run(project, "made").metrics.write_text("{")
+    with pytest.raises(
+        StageError, match=r"^reports/cpu/metrics/made\.json: Invalid JSON.*; delete it and run `dvc repro`$"
+    ):
         main()
-    assert (project / "reports" / "cpu" / "results.csv").read_bytes() == before
+    text = (project / "reports" / "cpu" / "cifar10_all.md").read_text(encoding="utf-8")
+    assert "| Uniform Distribution  " in text and "3.457 ± 0.008" in text
+    (row,) = (line for line in text.splitlines() if line.startswith("| MADE"))
+    assert row.split("|")[1].strip() == "MADE ‡" and row.split("|")[3].strip() == ""
+    assert "‡ damaged: reports/cpu/metrics/made.json: Invalid JSON" in text
+    assert "Damaged, and left out: reports/cpu/metrics/made.json" in (project / "reports/cpu/index.html").read_text()
