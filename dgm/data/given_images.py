@@ -104,8 +104,8 @@ def _checked(value: object, where: str, spec: ImageSpec) -> Images:
     if isinstance(value, Tensor):
         is_plain = value.dtype == torch.uint8 and value.layout == torch.strided and value.device.type != "meta"
     else:
-        is_array = isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
-        is_plain = is_array and value.dtype == np.uint8
+        is_masked = isinstance(value, np.ma.MaskedArray)
+        is_plain = isinstance(value, np.ndarray) and value.dtype == np.uint8 and not is_masked
     shape = tuple(getattr(value, "shape", ()))
     is_first, is_last = shape[1:] == spec.shape, shape[1:] == (height, width, channels)
     if not is_plain or not (is_first or is_last) or len(shape) != 4:
