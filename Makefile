@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 export OMP_WAIT_POLICY := passive
 
-.PHONY: run test lock
+.PHONY: run test lock environment
 # DVC runs one stage after the other; here each model's stages are a chain, JOBS chains side by side. A chain ends where
 # it fails. Then `dvc repro`, which alone does the same slowly, runs what is left: all failures once more, and the
 # report, whatever failed. The last line fails if anything did.
@@ -27,7 +27,10 @@ test: $(VENV)/.ok
 	pyright
 	python -m pytest -n 2 --dist worksteal
 
-# by pip, torch comes first: where a CPU build is offered, it is taken, and uv keeps what is installed
+environment: $(VENV)/.ok
+
+# Install torch first, by pip, so that a CPU-only wheel can be chosen; uv keeps it. The project itself is installed as a
+# link to this folder, for the `dgm` command.
 $(VENV)/.ok: requirements.lock
 	python3 -m venv $(VENV)
 	pip install -q uv torch==2.13.0

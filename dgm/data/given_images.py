@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import sys
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -19,6 +22,10 @@ from dgm.types import Images, ImageSpec
 
 ImageSource: TypeAlias = str | Path | np.ndarray | Tensor
 NPZ_KEY = "images"
+UNREADABLE = (  # what numpy, zipfile and the parsers under them raise for a damaged file
+    *(OSError, ValueError, EOFError, SyntaxError, MemoryError, RuntimeError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError, struct.error),
+)
 NPY_MAGIC, ZIP_MAGIC = b"\x93NUMPY", b"PK"
 
 
@@ -44,12 +51,9 @@ def given_images(source: ImageSource, spec: ImageSpec) -> GivenImages:
 
 
 def _from_path(path: Path, spec: ImageSpec) -> GivenImages:
-    if path.is_dir():
-        folder = read_folder(path, spec)
-        if folder.skipped:
-            print(folder.skipped_line(path), file=sys.stderr)
-        return GivenImages(torch.from_numpy(np.stack(list(folder.images.values()))), list(folder.images))
     try:
+        if path.is_dir():
+            return _from_folder(path, spec)
         if path.exists() and not path.is_file():
             raise StageError(f"{path}: neither a file nor a folder")
         with path.open("rb") as file:
@@ -64,6 +68,13 @@ def _from_path(path: Path, spec: ImageSpec) -> GivenImages:
     raise StageError(f"{path}: neither a folder of PNG files nor a PNG, .npy or .npz file")
 
 
+def _from_folder(path: Path, spec: ImageSpec) -> GivenImages:
+    folder = read_folder(path, spec)
+    if folder.skipped:
+        print(folder.skipped_line(path), file=sys.stderr)
+    return GivenImages(torch.from_numpy(np.stack(list(folder.images.values()))), list(folder.images))
+
+
 def _read_array(path: Path) -> np.ndarray:
     try:
         content = np.load(path, allow_pickle=False)
@@ -75,11 +86,9 @@ def _read_array(path: Path) -> np.ndarray:
                 found = ", ".join(content.files[:10]) or "none"
                 raise StageError(f"{path}: must hold one array, or one under the key {NPZ_KEY}; it holds {found}")
             return np.asarray(content[key])
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, StageError):
-            raise
-        raise StageError(f"{path}: damaged, or not a plain numpy file ({_first_line(error)})") from None
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except StageError:
+        raise
+    except UNREADABLE as error:
         raise StageError(f"{path}: damaged, or not a plain numpy file ({_first_line(error)})") from None
 
 
@@ -95,8 +104,8 @@ def _checked(value: object, where: str, spec: ImageSpec) -> Images:
     if isinstance(value, Tensor):
         is_plain = value.dtype == torch.uint8 and value.layout == torch.strided and value.device.type != "meta"
     else:
-        is_array = isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
-        is_plain = is_array and value.dtype == np.uint8
+        is_masked = isinstance(value, np.ma.MaskedArray)
+        is_plain = isinstance(value, np.ndarray) and value.dtype == np.uint8 and not is_masked
     shape = tuple(getattr(value, "shape", ()))
     is_first, is_last = shape[1:] == spec.shape, shape[1:] == (height, width, channels)
     if not is_plain or not (is_first or is_last) or len(shape) != 4:
@@ -115,8 +124,12 @@ def _checked(value: object, where: str, spec: ImageSpec) -> Images:
 def _description(value: object) -> str:
     """'numpy array float32 (4, 32, 32, 3)', 'torch tensor uint8 (2, 3)', 'list'."""
     if isinstance(value, Tensor):
-        kind = "torch tensor" if value.layout == torch.strided else f"{value.layout} torch tensor"
-        kind = f"{value.device.type} {kind}" if value.device.type == "meta" else kind
+        kind = (
+            "torch tensor"
+            if value.layout == torch.strided
+            else f"{str(value.layout).removeprefix('torch.')} torch tensor"
+        )
+        kind = f"meta {kind}" if value.device.type == "meta" else kind
         return f"{kind} {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     if isinstance(value, np.ndarray):
         kind = "numpy array" if not isinstance(value, np.ma.MaskedArray) else "masked numpy array"
@@ -130,6 +143,7 @@ def _hint(value: object, shape: tuple[int, ...], spec: ImageSpec) -> str:
     if shape in (spec.shape, (height, width, channels)):
         return "; for one image add the first axis: images[None]"
     is_array = isinstance(value, np.ndarray | Tensor)
-    if is_array and shape[1:] in (spec.shape, (height, width, channels)):
+    is_mistyped = is_array and value.dtype not in (np.uint8, torch.uint8)
+    if is_mistyped and shape[1:] in (spec.shape, (height, width, channels)):
         return f"; give the grey levels 0 to {spec.levels - 1} as uint8"
     return "" if is_array else ", as a numpy array or torch tensor, or the path of a folder of PNG files"

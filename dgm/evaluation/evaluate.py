@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -83,11 +84,7 @@ def evaluate_split(
         method=method,
         kind=kind,
         bits_per_subpixel=_mean_bits(mean_nats, model.spec),
-        standard_error=float(
-            nats_to_bits_per_subpixel(
-                mean_nats.std(correction=1 if len(mean_nats) > 1 else 0) / len(mean_nats) ** 0.5, model.spec
-            )
-        ),
+        standard_error=_standard_error(mean_nats, model.spec),
         monte_carlo_error=_monte_carlo_error(nats, model.spec),
         elbo_bits_per_subpixel=elbo_bits,
         terms_bits_per_subpixel={key: _mean_bits(term, model.spec) for key, term in terms.items()},
@@ -96,6 +93,11 @@ def evaluate_split(
 
 def _mean_bits(nats: Tensor, spec: ImageSpec) -> float:
     return -float(nats_to_bits_per_subpixel(nats.mean(), spec))
+
+
+def _standard_error(nats: Tensor, spec: ImageSpec) -> float:
+    """Of the mean bits per sub-pixel over images, NaN for one image. Shapes: (N,)."""
+    return float(nats_to_bits_per_subpixel(nats.std() / len(nats) ** 0.5, spec)) if len(nats) > 1 else math.nan
 
 
 def _monte_carlo_error(nats: Tensor, spec: ImageSpec) -> float | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dgm.config.parse import Config
 from dgm.dequantization import dequantize
@@ -256,7 +257,10 @@ class DeepGMM(Fitted[DeepGMMConfig], DensityModel[DeepGMMConfig]):
         return tree_log_prob(self.tree, evidence, self.log_tables) + self.log_determinant
 
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
-        chosen = sample_tree(self.tree, self.log_tables, num_images, generator).T  # (blocks, N)
+        tables = self.log_tables
+        if temperature == 0:  # the most probable state given each parent's
+            tables = [F.one_hot(table.argmax(dim=-1), table.shape[-1]).to(table).log() for table in tables]
+        chosen = sample_tree(self.tree, tables, num_images, generator).T  # (blocks, N)
         shape = (*chosen.shape, self.block_dim, 1)
         noise = temperature * standard_noise(shape, generator, self.mean, drawn_in=torch.float64)
         blocks = []

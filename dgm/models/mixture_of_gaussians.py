@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dgm.config.parse import Config
 from dgm.distributions.diagonal_gaussian import standard_noise
@@ -191,6 +192,8 @@ class MixtureOfGaussians(Fitted[MixtureOfGaussiansConfig], DensityModel[MixtureO
 
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
         weights = self.log_weights.exp().to(generator.device)
+        if temperature == 0:  # the most probable component
+            weights = F.one_hot(weights.argmax(), len(weights)).to(weights)
         chosen = torch.multinomial(weights, num_images, replacement=True, generator=generator).to(self.device)
         noise = standard_noise((num_images, len(self.mean)), generator, self.mean, drawn_in=torch.float64)
         y = self.means[chosen] + temperature * self.variances[chosen].sqrt() * noise
