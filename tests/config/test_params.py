@@ -164,6 +164,29 @@ def test_an_architecture_that_cannot_take_the_image_size_says_which(values: dict
         build_model(params_of(values), "pixelcnn_pp", "cpu", CIFAR10)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value", "text"),
+    [
+        ("conv_draw", "read_kernel_size", 2, "model: read_kernel_size 2 is below stride 8"),
+        ("pixelcnn_pp", "num_stages", 7, "model: num_stages 7 halves the image 6 times"),
+        ("ppca", "num_components", 5000, "model: num_components: 5000 must be below 3072"),
+        ("draw", "read_size", 50, "model: windows of 50 x 50 do not tile"),
+        ("pixelcnn", "num_features", 10**12, "model.num_features: must be at most 100000, got 1000000000000"),
+        ("pixelcnn", "num_blocks", 10**12, "model.num_blocks: must be at most"),
+        ("mixture_of_gaussians", "num_components", 2 * 10**12, "model.num_components: must be at most"),
+        ("deep_diffusion", "num_steps", 10**9, "model.num_steps: must be at most"),
+        ("wavenet", "pixel_dilations", [1, 10**12], "model.pixel_dilations: must be at most"),
+    ],
+)
+def test_what_training_would_refuse_is_refused_before(
+    values: dict[str, Any], name: str, key: str, value: object, text: str
+) -> None:
+    values["models"][name]["cpu"]["model"][key] = value
+    values["suite"] = [name]
+    with pytest.raises(ConfigError, match=rf"^models.{name}.cpu.{re.escape(text)}"):
+        validate(params_of(values), "cpu")
+
+
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent.yaml: cannot be read"):
         load_params(tmp_path / "absent.yaml")
