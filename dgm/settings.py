@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+import torch
+
 from dgm.config.params import ALL, BLOCKS, SECTIONS, SHARED_SECTIONS, Params
 from dgm.config.parse import Config, ConfigError, Parsed, parse, suggestion
 from dgm.config.sections import (
@@ -18,9 +20,11 @@ from dgm.config.sections import (
 )
 from dgm.model_api.contracts import AutoregressiveModel, Fitted, LatentVariableModel, Model
 from dgm.registry import MODELS, model_class
-from dgm.types import ImageSpec
+from dgm.types import CIFAR10, ImageSpec
 
 NUM_SCORED_IMAGES = 10000
+NEEDS_VALUES = ("deep_diffusion",)  # tables that its construction computes and reads have no values on meta
+MAX_COUNT = 100_000  # of anything that a model's section counts: layers, features, components, images
 
 
 def model_config(params: Params, name: str, profile: str) -> Config:
@@ -107,6 +111,28 @@ def _is_closed_form(params: Params, name: str, profile: str) -> bool:
     return not is_iterated or params.model_section(name, profile, "model").get("method") == "closed_form"
 
 
+def check_model(params: Params, name: str, profile: str) -> Config:
+    """The section `model`, after the model was built without memory for its weights: what training would refuse.
+
+    Raises: ConfigError.
+    """
+    config = model_config(params, name, profile)
+    where = f"models.{name}.{profile}.model"
+    for key, value in config.model_dump().items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int) and number > MAX_COUNT and not key.endswith("seed"):
+                place = params.where(name, profile, "model", key)
+                raise ConfigError(f"{place}: must be at most {MAX_COUNT}, got {number}")
+    try:
+        with torch.device("cpu" if name in NEEDS_VALUES else "meta"):
+            build_model(params, name, profile, CIFAR10)
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{where}: the model cannot be built: {str(error).splitlines()[0][:200]}") from None
+    return config
+
+
 def build_model(params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
     """An untrained model. Raises: ConfigError if its block is wrong or the architecture cannot take the image size."""
     config = model_config(params, name, profile)
@@ -125,7 +151,7 @@ def validate(params: Params, profile: str) -> CommonConfig:
         problems.append("suite: empty; name at least one model")
     problems += _unknown_keys(params) + _short_scores(params)
     for name in params.suite:
-        for check in (model_config, training_config, evaluation_config, _check_compression):
+        for check in (check_model, training_config, evaluation_config, _check_compression):
             try:
                 check(params, name, profile)
             except ConfigError as error:

@@ -74,7 +74,9 @@ class Params(Config):
         where, node = "models", self.models
         for key in (model, block, section):
             if key not in node:
-                remedy = f"; write `{section}: {{}}` there if it has none" if key == section else suggestion(key, node)
+                remedy = (
+                    "; every block has this section, {} if it is empty" if key == section else suggestion(key, node)
+                )
                 raise ConfigError(f"{where}.{key}: missing from params.yaml{remedy}")
             where, node = f"{where}.{key}", node[key]
         if not isinstance(node, Mapping):

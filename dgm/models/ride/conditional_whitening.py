@@ -31,7 +31,7 @@ class ConditionalWhitening(nn.Module):
         self.num_neighbours = rows * (2 * reach + 1) + reach
         self.num_inputs = spec.channels * self.num_neighbours
         self.num_features = self.num_inputs + self.num_neighbours
-        indicators = self._neighbours(torch.zeros(1, *spec.shape))[:, 0, self.num_inputs :]
+        indicators = self._neighbours(torch.zeros(1, *spec.shape, device="cpu"))[:, 0, self.num_inputs :]
         classes, class_of_pixel = indicators.unique(dim=0, return_inverse=True)
         self.class_of_pixel = nn.Buffer(class_of_pixel, persistent=False)
         spread = 4 / spec.levels

@@ -1,0 +1,209 @@
+"""Every number of params.yaml, overridden as `dvc exp run -S` does it, acts where it stands and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.exceptions import InvalidArgumentError
+from dvc.utils.hydra import apply_overrides
+
+from dgm.config.document import read_document
+from dgm.config.params import ALL, PROFILES, Params
+from dgm.config.parse import ConfigError, parse
+from dgm.registry import MODELS
+from dgm.settings import acting_values
+from tests.tiny import TRAINED
+
+FILE = Path(__file__).parents[2] / "params.yaml"
+DOCUMENT = read_document(FILE)
+PARAMS = parse(Params, DOCUMENT, "")
+WORDS = (  # the values of one key that is a choice
+    ("smoke", "cpu", "gpu"),
+    ("cpu", "cuda"),
+    ("adamw", "muon"),
+    ("float32", "bfloat16"),
+    ("closed_form", "em"),
+    ("natural", "random", "order_agnostic"),
+    ("act_norm", "batch_norm"),
+    ("pca", "zca", "opponent"),
+    ("reciprocal", "log_snr"),
+)
+NEEDS = {"optimizer": "muon_learning_rate", "method": "num_iterations"}  # a switch, and the key that goes with it
+Key = tuple[str, ...]
+Place = tuple[str, str]  # a model or "common" and its profile; ("", "") for the top
+
+
+def leaves(node: Any, path: Key = ()) -> Iterator[tuple[Key, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, node
+
+
+LEAVES = dict(leaves(DOCUMENT))
+
+
+def settings_of(document: dict[str, Any], places: set[Place] | None = None) -> dict[Place, Any]:
+    """Everything that acts, by the place where it acts; the text of the error where it is refused."""
+    params = parse(Params, document, "")
+    found: dict[Place, Any] = {("", ""): (params.profile, params.suite, params.data)}
+    for profile in PROFILES:
+        found["common", profile] = params.common_config(profile).model_dump()
+        for name in MODELS:
+            if places is not None and (name, profile) not in places:
+                continue
+            try:
+                found[name, profile] = acting_values(params, name, profile)
+            except ConfigError as error:
+                found[name, profile] = str(error)
+    return found
+
+
+@cache
+def before() -> dict[Place, Any]:
+    return settings_of(DOCUMENT)
+
+
+def own_keys(name: str, profile: str, section: str) -> set[str]:
+    blocks = DOCUMENT["models"][name]
+    return {*blocks[ALL][section], *blocks[profile][section]}
+
+
+def places_of(path: Key) -> set[Place]:
+    """Where an override of this leaf is to act, read off the file alone."""
+    if path[0] == "common":
+        return {("common", path[1])}
+    if path[0] == "training_defaults":
+        _, profile, key = path
+        inherit = {name for name in TRAINED if key not in own_keys(name, profile, "training")}
+        if key == "muon_learning_rate":
+            inherit = {name for name in inherit if before()[name, profile]["training"]["optimizer"] == "muon"}
+        return {(name, profile) for name in inherit}
+    if path[0] == "models":
+        _, name, block, section, key = path
+        if block != ALL:
+            return {(name, block)}
+        return {(name, profile) for profile in PROFILES if key not in DOCUMENT["models"][name][profile][section]}
+    return {("", "")}
+
+
+def with_value(node: Any, path: Key, value: Any) -> Any:
+    return {**node, path[0]: with_value(node[path[0]], path[1:], value)} if path else value
+
+
+def other_value(path: Key, value: Any) -> Any:
+    """The first of some values of the same kind that the schema takes where the leaf acts."""
+    words = [word for words in WORDS if value in words for word in words if word != value]
+    candidates: dict[type, list[Any]] = {
+        bool: [value is False],
+        int: [value + 1, value - 1, 50000, 9] if isinstance(value, int) else [],
+        float: [value / 2 or 0.25] if isinstance(value, float) else [],
+        list: [value[:-1], [*value, value[-1]]] if isinstance(value, list) else [],
+        type(None): ["elsewhere" if path[0] == "data" else 7, 7.5],
+        str: words,
+    }
+    for candidate in candidates[type(value)]:
+        try:
+            after = settings_of(with_value(DOCUMENT, path, candidate), places_of(path))
+        except ConfigError:
+            continue
+        refused = [text for text in after.values() if isinstance(text, str)]
+        if all(NEEDS.get(path[-1], "nothing") in text for text in refused):
+            return candidate
+    raise AssertionError(f"{'.'.join(path)}: no other value of {value!r} is known to this test")
+
+
+def written(value: Any) -> str:
+    """A value as it stands after the = of `-S`."""
+    return yaml.safe_dump(value, default_flow_style=True, width=9999).removesuffix("\n...\n").strip()
+
+
+@cache
+def other_values() -> dict[Key, Any]:
+    return {path: other_value(path, value) for path, value in LEAVES.items()}
+
+
+def batches() -> Iterator[list[Key]]:
+    """The leaves, so grouped that no two of a group act in the same place."""
+    groups: list[tuple[set[Place], list[Key]]] = []
+    for path in LEAVES:
+        places = places_of(path)
+        for taken, group in groups:
+            if not taken & places:
+                taken |= places
+                group.append(path)
+                break
+        else:
+            groups.append((set(places), [path]))
+    yield from (group for _, group in groups)
+
+
+def test_every_leaf_acts_where_it_stands_and_nowhere_else() -> None:
+    for group in batches():
+        document = DOCUMENT
+        for path in group:
+            document = with_value(document, path, other_values()[path])
+        after = settings_of(document)
+        expected = {place: path for path in group for place in places_of(path)}
+        assert {place for place in after if before()[place] != after[place]} == set(expected), group
+        for place, path in expected.items():
+            assert differences(before()[place], after[place], path) <= {path[-1]}, path
+    assert all(places_of(path) for path in LEAVES)
+
+
+def differences(was: Any, after: Any, path: Key) -> set[str]:
+    """The keys whose values differ; none where the flipped switch is refused for want of the key that goes with it."""
+    if path[0] not in ("models", "training_defaults") or (isinstance(after, str) and NEEDS[path[-1]] in after):
+        return set()
+    return {
+        key
+        for section in was
+        for key in was[section]
+        if was[section][key] != after[section][key] and key != NEEDS.get(path[-1])
+    }
+
+
+def test_dvc_writes_every_leaf_and_we_read_it_back(tmp_path: Path) -> None:
+    """All leaves in one call: each has its new value afterwards, and the comments are still there."""
+    file = tmp_path / "params.yaml"
+    file.write_bytes(FILE.read_bytes())
+    apply_overrides(file, [f"{'.'.join(path)}={written(value)}" for path, value in other_values().items()])
+    assert dict(leaves(read_document(file))) == other_values()
+    comments = re.findall(r"#.*", FILE.read_text(encoding="utf-8"))
+    assert len(comments) > 5 and comments == re.findall(r"#.*", file.read_text(encoding="utf-8"))
+
+
+OF_INHERITED = {  # override of a key that the block does not have, or is to have no longer -> where, and what acts then
+    "++models.made.smoke.training.ema_decay=0.5": ("made", "smoke", "training", "ema_decay", 0.5),
+    "++models.ride.smoke.training.learning_rate=1e-5": ("ride", "smoke", "training", "learning_rate", 1e-5),
+    "++models.vae.cpu.model.correction_scale=3.0": ("vae", "cpu", "model", "correction_scale", 3.0),
+    "models.made.cpu.training.learning_rate=0.00001": ("made", "cpu", "training", "learning_rate", 1e-5),
+    "~models.char_rnn.gpu.model.segment_rows": ("char_rnn", "gpu", "model", "segment_rows", 2),
+}
+
+
+def test_an_inherited_key_is_set_and_unset_for_one_profile(tmp_path: Path) -> None:
+    """`++` writes a key that the block does not have yet; `~` removes one, and the block inherits again."""
+    file = tmp_path / "params.yaml"
+    file.write_bytes(FILE.read_bytes())
+    apply_overrides(file, [*OF_INHERITED])
+    after = settings_of(read_document(file))
+    expected = {(name, profile) for name, profile, *_ in OF_INHERITED.values()}
+    assert {place for place in after if before()[place] != after[place]} == expected
+    for name, profile, section, key, value in OF_INHERITED.values():
+        assert after[name, profile][section][key] == value
+
+
+def test_an_override_of_a_block_that_is_not_there_is_refused_by_dvc(tmp_path: Path) -> None:
+    """What `-S` without `++` does with an inherited key: an error, never silence."""
+    file = tmp_path / "params.yaml"
+    file.write_text("models: {made: {smoke: {training: {}}}}\n", encoding="utf-8")
+    with pytest.raises(InvalidArgumentError):
+        apply_overrides(file, ["models.made.smoke.training.ema_decay=0.5"])
