@@ -7,7 +7,7 @@ or folders: moved code, comments, docstrings, printing, tracking and other model
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dgm.registry import MODELS, model_class
 from dgm.runs.atomic import key_of, write_text
 from dgm.runs.files import RunFiles
 from dgm.runs.reached_code import CodeGraph
+from dgm.settings import acting_values
 
 PACKAGES = ("dgm", "stages")
 PASSIVE = (  # modules that only pass values on; fingerprints depend on what the values are
@@ -78,19 +79,23 @@ def write_fingerprints(models: Iterable[str], root: Path = Path(".")) -> None:
 
 
 def training_key(params: Params, model: str, profile: str, root: Path = Path(".")) -> str:
-    """Changes with anything that changes the trained weights: code, the model's numbers, the shared run's numbers."""
-    sections: list[Mapping[str, object]] = [
-        params.model_section(model, profile, section) for section in ("model", "training")
-    ]
+    """Changes with anything that changes the trained weights: code, the model's numbers, the shared run's numbers.
+
+    Raises: ConfigError if a section of the model is wrong.
+    """
+    acting = acting_values(params, model, profile)
     run = params.common_config(profile).run.model_dump()
-    return key_of(*sections, run, fingerprint("train", model, root))
+    return key_of(acting["model"], acting["training"], run, fingerprint("train", model, root))
 
 
 def current_key(params: Params, model: str, profile: str, root: Path = Path(".")) -> str:
-    """Changes with anything that changes the metrics: the report marks results of another key as stale."""
+    """Changes with anything that changes the metrics: the report marks results of another key as stale.
+
+    Raises: ConfigError if a section of the model is wrong.
+    """
     return key_of(
         training_key(params, model, profile, root),
-        params.model_section(model, profile, "evaluation"),
+        acting_values(params, model, profile)["evaluation"],
         params.common_config(profile).evaluation.model_dump(),
         fingerprint("evaluate", model, root),
     )

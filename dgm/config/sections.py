@@ -132,8 +132,8 @@ class TrainingConfig(Config):
     """Training by gradient. Progress runs from 0 to 1 by steps or by seconds, whichever budget ends first.
 
     The learning rate rises linearly over `warmup_fraction` of the progress, stays, and falls to zero over the last
-    `decay_fraction` (Haegele et al. 2024, arXiv 2405.18392). `max_seconds` counts training time over all sessions, without
-    preparation and the first step of each session, which may compile.
+    `decay_fraction` (Haegele et al. 2024, arXiv 2405.18392). `max_seconds` counts training time over all
+    sessions, without preparation and the first step of each session, which may compile.
     `muon_learning_rate`: of the matrices that Muon moves; with another optimizer there is none.
     `validation_batch_size`: validation noise is drawn batch by batch, so this is a number of the curve.
     """
