@@ -40,17 +40,22 @@ WORK = {  # what a stage does with a model, besides the model itself
 }
 STAGES = ("train", *WORK)
 WORK_OF_ONE = {"ppca": {"ppca_ladder": "stages.ppca_ladder:make_rungs"}}  # stages that only this model has
+UNUSED = {  # methods of models that a stage never calls: an edit of a sampler trains nothing anew
+    "train": ("sample", "sample_density", "conditionals", "importance_weighted", "num_parameters"),
+    "evaluate": ("sample", "sample_density", "conditionals", "objective"),
+    "compress": ("sample", "sample_density", "objective", "prepare"),
+}
 EVERYWHERE = ("stages.device:prepare_device",)
 
 
 def fingerprint(stage: str, model: str, root: Path = Path(".")) -> str:
     """Digest of all code that can change what `stage` makes of `model`, in the project at `root`."""
-    return code_graph(root.resolve()).digest(entries(stage, model))
+    return code_graph(root.resolve(), UNUSED.get(stage, ())).digest(entries(stage, model))
 
 
 def coder_code(model: str, root: Path) -> str:
     """Digest of the code that reads what `model` compressed, in the package at `root`."""
-    return code_graph(root.resolve()).digest(["dgm.coding.codec:decompress", MODELS[model]])
+    return code_graph(root.resolve(), UNUSED["compress"]).digest(["dgm.coding.codec:decompress", MODELS[model]])
 
 
 def entries(stage: str, model: str) -> list[str]:
@@ -62,10 +67,10 @@ def entries(stage: str, model: str) -> list[str]:
     return [work, MODELS[model], *EVERYWHERE]
 
 
-@lru_cache(maxsize=4)
-def code_graph(root: Path) -> CodeGraph:
-    """The code under `root`, read once per process."""
-    return CodeGraph(root, PACKAGES, PASSIVE)
+@lru_cache(maxsize=8)
+def code_graph(root: Path, unused: tuple[str, ...] = ()) -> CodeGraph:
+    """The code under `root` without the methods that are not used, read once per process."""
+    return CodeGraph(root, PACKAGES, PASSIVE, unused)
 
 
 def write_fingerprints(models: Iterable[str], root: Path = Path(".")) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dgm.fingerprints import PACKAGES, PASSIVE, STAGES, WORK_OF_ONE, entries, write_fingerprints
-from dgm.model_api.contracts import Fitted
+from dgm.fingerprints import PACKAGES, PASSIVE, STAGES, UNUSED, WORK_OF_ONE, entries, write_fingerprints
+from dgm.model_api.contracts import Fitted, GradientTrained
 from dgm.registry import MODELS, model_class
 from dgm.runs.reached_code import CodeGraph
+from dgm.seeds import generator_for
+from tests.tiny import SMALL, random_images, untrained_model
 
 ROOT = Path(__file__).parent.parent
 FITTED = [name for name in MODELS if issubclass(model_class(name), Fitted)]
@@ -25,14 +27,14 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def graph(root: Path) -> CodeGraph:
-    return CodeGraph(root, PACKAGES, PASSIVE)
+def graph(root: Path, stage: str = "train") -> CodeGraph:
+    return CodeGraph(root, PACKAGES, PASSIVE, UNUSED.get(stage, ()))
 
 
 def digests(root: Path) -> dict[tuple[str, str], str]:
-    code = graph(root)
+    graphs = {stage: graph(root, stage) for stage in (*STAGES, "ppca_ladder")}
     stages = {name: (*STAGES, *WORK_OF_ONE.get(name, {})) for name in MODELS}
-    return {(name, stage): code.digest(entries(stage, name)) for name in MODELS for stage in stages[name]}
+    return {(name, stage): graphs[stage].digest(entries(stage, name)) for name in MODELS for stage in stages[name]}
 
 
 def changed(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]) -> set[tuple[str, str]]:
@@ -60,6 +62,35 @@ def test_training_depends_on_its_own_model_and_not_on_counting_operations(name: 
     assert rooms == {name}
     assert not [place for place in reached if place.startswith(("dgm.engine.flops", "dgm.tracking", "dgm.reporting"))]
     assert name in FITTED or "dgm.engine.loop:Trainer" in reached
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_training_never_calls_the_methods_that_its_key_leaves_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = untrained_model(name, SMALL), random_images(SMALL, 64)
+    for method in UNUSED["train"]:
+        if hasattr(model, method):
+            monkeypatch.setattr(type(model), method, None)
+    generator = generator_for(0)
+    if isinstance(model, Fitted):
+        model.start(images, generator)
+        if type(model).iterate is not Fitted.iterate and getattr(model.config, "method", "em") == "em":
+            model.iterate(images, 0, generator)
+        model.finish(images)
+    else:
+        assert isinstance(model, GradientTrained)
+        model.prepare(images, generator)
+        model.objective(images, generator, 0.5).loss.sum().backward()
+    model.eval().log_likelihood(images, generator)
+
+
+def test_a_sampler_belongs_to_the_keys_of_sampling_only(copy: Path) -> None:
+    before = digests(copy)
+    file = copy / "dgm/model_api/ancestral.py"
+    text = file.read_text(encoding="utf-8")
+    assert ".cumsum(dim=-1)" in text
+    file.write_text(text.replace(".cumsum(dim=-1)", ".cumsum(dim=-1) + 0"), encoding="utf-8")
+    after = changed(before, digests(copy))
+    assert {stage for name, stage in after if name == "pixelcnn"} == {"sample"}
 
 
 def test_no_module_does_anything_when_it_is_imported() -> None:

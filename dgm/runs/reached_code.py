@@ -71,9 +71,14 @@ class Module:
 
 
 class CodeGraph:
-    """The code under `root` as it is now. passive: dotted prefixes of modules that only pass values on."""
+    """The code under `root` as it is now.
 
-    def __init__(self, root: Path, packages: Iterable[str], passive: Iterable[str]) -> None:
+    passive: dotted prefixes of modules that only pass values on. unused: names of methods that the work in question
+    never calls: what only they reach does not count.
+    """
+
+    def __init__(self, root: Path, packages: Iterable[str], passive: Iterable[str], unused: Iterable[str] = ()) -> None:
+        self.unused = frozenset(unused)
         self.root = root
         self.packages = tuple(packages)
         self.passive = tuple(passive)
@@ -150,7 +155,9 @@ class CodeGraph:
         if key not in self._templates:
             module = self.module(definition.module)
             assert module is not None
-            self._templates[key] = Writer(self.find, module).template(definition, self.is_config(definition))
+            self._templates[key] = Writer(self.find, module, self.unused).template(
+                definition, self.is_config(definition)
+            )
         return self._templates[key]
 
     def _digest_of(self, start: Definition) -> str:

@@ -54,8 +54,9 @@ class Finder(Protocol):
 class Writer:
     """Writes a definition as a template: its syntax tree without what changes no number."""
 
-    def __init__(self, find: Finder, module: Names) -> None:
-        self.find, self.module = find, module
+    def __init__(self, find: Finder, module: Names, unused: frozenset[str] = frozenset()) -> None:
+        """unused: names of methods that are left out of every class."""
+        self.find, self.module, self.unused = find, module, unused
         self.parts: list[str] = [""]
         self.references: list[Definition] = []
 
@@ -157,6 +158,8 @@ class Writer:
             _is_silent, node.body
         ):  # names of a class are seen in its body, not in its methods
             is_method = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef)
+            if is_method and statement.name in self.unused:
+                continue
             self._write(statement, local if is_method else local | names)
             self._text(";")
 
