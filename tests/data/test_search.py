@@ -150,7 +150,7 @@ def test_one_of_the_projects_own_files_is_not_all(name: str, arrays: CifarArrays
 def test_a_missing_or_altered_batch_is_named(form: str, arrays: CifarArrays, tmp_path: Path) -> None:
     files = BATCHES[form](arrays)
     changed = next(name for name in files if "3" in name)
-    altered = BATCHES[form](CifarArrays(train=arrays.train ^ 1, test=arrays.test))[changed]
+    altered = BATCHES[form](CifarArrays(train=arrays.train ^ np.uint8(1), test=arrays.test))[changed]
     without = {name: data for name, data in files.items() if name != changed}
     for number, extra in enumerate([{}, {changed: altered}, {changed: files[changed][:-600]}, {changed: b""}]):
         folder = write_folder(tmp_path / str(number), without | extra)

@@ -168,7 +168,7 @@ def test_samples_have_the_moments_of_the_images() -> None:
 def test_samples_are_drawn_about_the_components_means() -> None:
     model = untrained()
     run(model, range(4))
-    model.block_means += 100.0
+    model.block_means.add_(100.0)
     blocks = model._whitened_blocks(model.sample_density(50, generator_for(5), temperature=1.0))
     assert float((blocks - 100.0).abs().mean()) < 3
 

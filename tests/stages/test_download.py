@@ -120,7 +120,7 @@ def test_altered_data_is_fetched_anew(
     project: Path, small: CifarArrays, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "params.yaml").write_text(PARAMS % "null")
-    save_arrays(project / "data", CifarArrays(small.train ^ 1, small.test), project / ".scratch")
+    save_arrays(project / "data", CifarArrays(small.train ^ np.uint8(1), small.test), project / ".scratch")
     monkeypatch.setattr(download, "fetch_official", lambda _: download.Fetched(small, "elsewhere"))
     said = output(capsys)
     assert "not used: " in said and "train.npy: altered" in said and "CIFAR-10 from elsewhere: verified" in said

@@ -22,7 +22,8 @@ from dgm.data.splits import Splits
 from dgm.distributions.gaussian import image_moments
 from dgm.errors import StageError
 from dgm.models.ppca import Moments
-from dgm.reporting.ppca_ladder import Rung, ladder_file, read_rungs
+from dgm.runs.files import ladder_file
+from dgm.runs.records import Rung, read_rungs
 from dgm.types import CIFAR10
 from dgm.units import bits_per_subpixel_to_nats
 from tests.data.fake_cifar import fake_arrays

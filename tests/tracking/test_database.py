@@ -216,3 +216,12 @@ def test_a_database_outside_the_project_is_not_rewritten(
     chosen = client.create_experiment("cifar10-cpu", artifact_location="file:///other/project/mlruns")
     open_run("cpu", "vae", "k", None, "train").finish("FINISHED")
     assert client.get_experiment(chosen).artifact_location == "file:///other/project/mlruns"
+
+
+def test_processor_time_of_a_process_grows_while_it_computes() -> None:
+    before = sum(map(int, database_module.processor_ticks(str(os.getpid()))))
+    until = time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    assert sum(map(int, database_module.processor_ticks(str(os.getpid())))) >= before + 5
+    assert database_module.processor_ticks("unknown") == []

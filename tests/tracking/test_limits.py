@@ -9,6 +9,18 @@ import pytest
 from dgm.tracking.limits import call_within
 
 
+def test_a_call_that_computes_is_waited_for_and_one_that_waits_is_not() -> None:
+    def compute() -> int:
+        until = time.process_time() + 1.5
+        while time.process_time() < until:
+            pass
+        return 7
+
+    assert call_within(0.9, compute) == 7
+    with pytest.raises(TimeoutError, match="no answer"):
+        call_within(0.9, lambda: time.sleep(2.5))
+
+
 def test_call_within_gives_results_errors_and_up() -> None:
     never = threading.Event()
     assert call_within(5.0, lambda: 7) == 7
