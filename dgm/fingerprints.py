@@ -19,6 +19,7 @@ from dgm.runs.files import RunFiles
 from dgm.runs.reached_code import CodeGraph
 from dgm.settings import acting_values
 
+CODE = Path(__file__).resolve().parent.parent  # the code that runs here: in a DVC experiment, its copy
 PACKAGES = ("dgm", "stages")
 PASSIVE = (  # modules that only pass values on; fingerprints depend on what the values are
     "dgm.config",
@@ -48,13 +49,13 @@ UNUSED = {  # methods of models that a stage never calls: an edit of a sampler t
 EVERYWHERE = ("stages.device:prepare_device",)
 
 
-def fingerprint(stage: str, model: str, root: Path = Path(".")) -> str:
-    """Digest of all code that can change what `stage` makes of `model`, in the project at `root`."""
+def fingerprint(stage: str, model: str, root: Path = CODE) -> str:
+    """Digest of all code that can change what `stage` makes of `model`, in the code at `root`."""
     return code_graph(root.resolve(), UNUSED.get(stage, ())).digest(entries(stage, model))
 
 
-def coder_code(model: str, root: Path) -> str:
-    """Digest of the code that reads what `model` compressed, in the package at `root`."""
+def coder_code(model: str, root: Path = CODE) -> str:
+    """Digest of the code that reads what `model` compressed."""
     return code_graph(root.resolve(), UNUSED["compress"]).digest(["dgm.coding.codec:decompress", MODELS[model]])
 
 
@@ -73,7 +74,7 @@ def code_graph(root: Path, unused: tuple[str, ...] = ()) -> CodeGraph:
     return CodeGraph(root, PACKAGES, PASSIVE, unused)
 
 
-def write_fingerprints(models: Iterable[str], root: Path = Path(".")) -> None:
+def write_fingerprints(models: Iterable[str], root: Path = CODE) -> None:
     """fingerprints/<model>/<stage>.json for each: what the stages of dvc.yaml depend on."""
     for model in models:
         for stage in (*STAGES, *WORK_OF_ONE.get(model, {})):
@@ -83,7 +84,7 @@ def write_fingerprints(models: Iterable[str], root: Path = Path(".")) -> None:
                 write_text(path, text)
 
 
-def training_key(params: Params, model: str, profile: str, root: Path = Path(".")) -> str:
+def training_key(params: Params, model: str, profile: str, root: Path = CODE) -> str:
     """Changes with anything that changes the trained weights: code, the model's numbers, the shared run's numbers.
 
     Raises: ConfigError if a section of the model is wrong.
@@ -93,7 +94,7 @@ def training_key(params: Params, model: str, profile: str, root: Path = Path("."
     return key_of(acting["model"], acting["training"], run, fingerprint("train", model, root))
 
 
-def current_key(params: Params, model: str, profile: str, root: Path = Path(".")) -> str:
+def current_key(params: Params, model: str, profile: str, root: Path = CODE) -> str:
     """Changes with anything that changes the metrics: the report marks results of another key as stale.
 
     Raises: ConfigError if a section of the model is wrong.

@@ -25,7 +25,6 @@ from dgm.settings import build_model, evaluation_config
 from dgm.types import CIFAR10, Images
 from dgm.units import nats_to_bits_per_subpixel
 
-CODE = Path(__file__).parent.parent
 MAX_SAMPLES_AT_ONCE = 100  # more are drawn in further passes, so that memory does not grow with them
 
 
@@ -125,7 +124,7 @@ class SavedRun:
         return self.model
 
     def _code(self) -> str:
-        return coder_code(self.name, CODE)
+        return coder_code(self.name)
 
     def _bar(self, steps: Iterable[int]) -> Iterable[int]:
         return track(steps, self.model.spec.num_subpixels, f"code {self.name}", "sub-pixel")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 
@@ -47,7 +46,7 @@ def main() -> None:
             " were scored: lower it or raise num_test_images"
         )
     claimed_nats = claimed_nats[: len(images)]
-    identity = identity_of(model, name, coder_code(name, Path(".")))
+    identity = identity_of(model, name, coder_code(name))
 
     def bar(steps: Iterable[int]) -> Iterable[int]:
         return track(steps, CIFAR10.num_subpixels, f"code {name}", "sub-pixel")

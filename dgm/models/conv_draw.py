@@ -165,7 +165,8 @@ class ConvDRAW(UnrolledModel[ConvDRAWConfig]):
         canvas, encoder, decoder = self.start(len(images))
         latents: list[Tensor] = []
         seen = self.likelihood(canvas, latents)
-        kl, log_ratio = list[Tensor](), list[Tensor]()
+        kl: list[Tensor] = []
+        log_ratio: list[Tensor] = []
         for unit, frame in zip(noise.unbind(), self.frames(x), strict=True):
             evidence = self.read_image(torch.cat([x, x - seen[0]], dim=1))
             encoder = self.encoder([evidence, decoder[0]], encoder)

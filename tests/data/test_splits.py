@@ -11,7 +11,8 @@ from tests.data.fake_cifar import fake_arrays
 @pytest.fixture(scope="module")
 def numbered() -> CifarArrays:
     """All of CIFAR-10's images, one pixel each, that hold their own position."""
-    return CifarArrays(train=np.arange(50000).reshape(-1, 1, 1, 1), test=np.arange(10000).reshape(-1, 1, 1, 1))
+    train, test = (np.arange(count).reshape(-1, 1, 1, 1) for count in (50000, 10000))
+    return CifarArrays(train=train, test=test)  # pyright: ignore[reportArgumentType]  # positions exceed a uint8
 
 
 @pytest.mark.parametrize("num_training_images", [45000, 50000])

@@ -51,6 +51,14 @@ class Histogram(TrainedAutoregressiveModel):
 
 
 @pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as a terminal has it: a job in the background of a shell is started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def scratch(tmp_path: Path) -> Iterator[Scratch]:
     with Scratch("smoke", "histogram", "key", tmp_path) as scratch:
         yield scratch
@@ -153,7 +161,7 @@ def test_the_saved_weights_are_the_averaged_ones_that_validation_scored(scratch:
 
 
 def test_a_budget_in_seconds_ends_the_run_with_the_rate_at_zero(scratch: Scratch) -> None:
-    result = train(scratch, max_steps=10**9, max_seconds=0.5, validate_every=10**9)
+    result = train(scratch, max_steps=10**8, max_seconds=0.5, validate_every=10**8)
     assert result.is_finished
     assert 0.5 <= result.seconds < 5
     assert result.curve[-1].learning_rate == 0.0
@@ -189,6 +197,7 @@ def test_a_resume_reads_the_checkpoint_once_and_lets_go_of_it(scratch: Scratch) 
     assert session.begin() is None and len(session.curve) == 1
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_after_the_step_and_the_rest_is_bit_identical(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -210,6 +219,7 @@ def test_a_signal_saves_after_the_step_and_the_rest_is_bit_identical(
     assert_same(undisturbed, train(scratch))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_does_not_wait_for_the_step_and_an_ignored_signal_stays_ignored() -> None:
     with StopRequest() as stop:
         for _ in range(3):
@@ -228,7 +238,14 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step_and_an_ignored_signal_stays_
 
 def test_averaged_statistics_are_scored_saved_and_resumed(tmp_path: Path) -> None:
     """The saved model scores as validation did; its statistics are not those of the live network."""
-    block = {"num_features": 3, "num_blocks": 1, "num_scales": 2, "norm": "batch_norm", "margin": 0.05}
+    block = {
+        "num_features": 3,
+        "num_blocks": 1,
+        "num_scales": 2,
+        "norm": "batch_norm",
+        "margin": 0.05,
+        "num_start_images": 20,
+    }
     images = random_images(SMALL, 20, 1)
 
     def model() -> Any:

@@ -213,7 +213,8 @@ class DRAW(UnrolledModel[DRAWConfig]):
         x = unit_from_levels(images, self.spec.levels, self.first_canvas.dtype)
         canvas = self.start(len(images))
         encoder, decoder = self.encoder.first_state(len(images)), self.decoder.first_state(len(images))
-        kl, log_ratio = list[Tensor](), list[Tensor]()
+        kl: list[Tensor] = []
+        log_ratio: list[Tensor] = []
         for step, unit in enumerate(noise.unbind()):
             posterior, encoder = self.encode(step, x, canvas, encoder, decoder)
             z = posterior.mean + posterior.log_std.exp() * unit

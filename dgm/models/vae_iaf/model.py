@@ -99,11 +99,14 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
         """
         x = unit_from_levels(images, self.spec.levels, self.top.dtype)
         frames = self._frames(x)
-        h, evidence = self.stem(2 * x), list[Evidence]()
+        h = self.stem(2 * x)
+        evidence: list[Evidence] = []
         for layer in reversed(self.layers):
             h, found = layer.up(h)
             evidence.append(found)
-        h, latents, kl_maps = self.top.expand_as(h), list[Tensor](), list[Tensor]()
+        h = self.top.expand_as(h)
+        latents: list[Tensor] = []
+        kl_maps: list[Tensor] = []
         for layer, frame, unit in zip(self.layers, frames, noise.unbind(), strict=True):
             h, z, kl = self._posterior_layer(layer, h, evidence.pop(), frame, unit)
             latents.append(z)
