@@ -24,7 +24,7 @@ from dgm.runs.checkpoint import Scratch
 from dgm.seeds import Stream, generator_for, seed_global
 from dgm.types import ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
-from tests.tiny import SMALL, UntrackedRun, random_images, tiny_training, untrained_model
+from tests.tiny import SMALL, TINY_MODELS, UntrackedRun, random_images, tiny_training, untrained_model
 
 SPEC = ImageSpec(1, 2, 2, levels=4)
 
@@ -238,14 +238,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step_and_an_ignored_signal_stays_
 
 def test_averaged_statistics_are_scored_saved_and_resumed(tmp_path: Path) -> None:
     """The saved model scores as validation did; its statistics are not those of the live network."""
-    block = {
-        "num_features": 3,
-        "num_blocks": 1,
-        "num_scales": 2,
-        "norm": "batch_norm",
-        "margin": 0.05,
-        "num_start_images": 20,
-    }
+    block = TINY_MODELS["real_nvp"] | {"norm": "batch_norm"}
     images = random_images(SMALL, 20, 1)
 
     def model() -> Any:
