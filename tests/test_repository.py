@@ -9,11 +9,13 @@ from typing import Any
 
 import yaml
 
+from dgm.cli import make_parser as make_dgm_parser
 from dgm.config.params import PROFILES, load_params
 from dgm.fingerprints import STAGES, WORK_OF_ONE
 from dgm.registry import MODELS
 from dgm.reporting.published import CATALOGUE
 from stages.cli import make_parser
+from stages.readme_tables import with_tables
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = "training_defaults.${item.profile}"
@@ -23,10 +25,12 @@ def pipeline() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
-def readme_commands() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def documented_commands(*documents: str) -> list[str]:
+    """Every command line of the documents, the parts of a pipe one by one."""
+    text = "".join((ROOT / document).read_text(encoding="utf-8") for document in documents)
     blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
-    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+    lines = [line.split("  #")[0] for block in blocks for line in block.splitlines() if line.strip()]
+    return [command.strip() for line in lines for command in re.split(r"[|;]|&&", line)]
 
 
 def test_a_model_has_one_name_everywhere() -> None:
@@ -83,11 +87,11 @@ def test_a_stage_of_one_model_tracks_its_fingerprint() -> None:
             assert f"fingerprints/{model}/{name}.json" in pipeline()[name]["deps"]
 
 
-def test_commands_of_the_readme_are_commands() -> None:
+def test_documented_commands_are_commands() -> None:
     from dvc.cli.parser import get_main_parser
 
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    commands = readme_commands()
+    commands = documented_commands("README.md", "CONTRIBUTING.md", "docs/gpu.md")
     assert {"make run", "make test"} <= set(commands)
     for command in commands:
         words = shlex.split(command)
@@ -95,14 +99,24 @@ def test_commands_of_the_readme_are_commands() -> None:
             assert set(words[1:]) <= targets, command
         elif words[0] == "dvc":
             get_main_parser().parse_args(words[1:])
+        elif words[:3] == ["python", "-m", "pytest"]:
+            assert all((ROOT / path).exists() for path in words[3:]), command
         elif words[:2] == ["python", "-m"]:
             module = words[2]
             assert (ROOT / (module.replace(".", "/") + ".py")).exists(), command
-            if "--model" in words:
+            if "--model" in words and "<name>" not in words:
                 arguments = make_parser("", can_pause="--stop-after-seconds" in words).parse_args(words[3:])
                 assert arguments.model in MODELS, command
+        elif words[0] == "dgm":
+            make_dgm_parser().parse_args(words[1:])
         else:
-            assert words[0] in (".", "mlflow"), command
+            assert words[0] in (".", "mlflow", "pip", "ruff", "pyright", "lint-imports"), command
+
+
+def test_the_readme_shows_the_tables_of_the_report() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_tables(text, ROOT / "reports" / "cpu") == text, "run `python -m stages.readme_tables`"
+    assert text.count("| PixelCNN ") == 2
 
 
 def test_profiles_are_the_ones_that_params_offer() -> None:
