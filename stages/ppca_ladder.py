@@ -45,7 +45,10 @@ def main() -> None:
 
 
 def make_rungs(splits: Splits, config: PPCALadderConfig, seed: int) -> list[Rung]:
-    """PPCA on the test images for every number of components, in closed form and, for some, by EM."""
+    """PPCA on the test images for every number of components, in closed form and, for some, by EM.
+
+    Raises: StageError naming the number of components if a log-likelihood is not finite.
+    """
     train = torch.from_numpy(splits.train[: config.num_fit_images].copy())
     test = torch.from_numpy(splits.test[: config.num_test_images].copy())
     x = dequantize(test, generator_for(seed, Stream.EVALUATION))
@@ -53,6 +56,11 @@ def make_rungs(splits: Splits, config: PPCALadderConfig, seed: int) -> list[Rung
     bits = -nats_to_bits_per_subpixel(ladder(moments, x, config.num_components), CIFAR10)
     means, errors = bits.mean(dim=0), bits.std(dim=0) / len(bits) ** 0.5
     em_nats = em_ladder(CIFAR10, moments, x, config.em_components, config.num_em_iterations, seed)
+    scored = [*zip(config.num_components, bits.T, strict=True), *em_nats.items()]
+    if bad := [q for q, values in scored if not values.isfinite().all()]:
+        raise StageError(
+            f"ppca_ladder: not finite with {bad[0]} components; raise num_fit_images or take fewer of them"
+        )
     em = {q: -nats_to_bits_per_subpixel(float(nats.mean()), CIFAR10) for q, nats in em_nats.items()}
     return [
         Rung(q, num_ppca_parameters(CIFAR10.num_subpixels, q), float(mean), float(error), len(bits), em.get(q))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -124,6 +125,17 @@ def test_em_reaches_the_closed_form_on_the_same_images_and_noise(
     assert two.em_test_bits_per_subpixel == pytest.approx(two.test_bits_per_subpixel, abs=1e-4)
     assert two.em_test_bits_per_subpixel != two.test_bits_per_subpixel
     assert "ppca_ladder: 2 components: EM is " in capsys.readouterr().out
+
+
+def test_a_figure_that_is_not_finite_names_its_components(
+    along_few_axes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_settings(along_few_axes, num_components=[1, 3], em_components=[3])
+    bad = {3: torch.full((3,), math.nan)}
+    monkeypatch.setattr(stages.ppca_ladder, "em_ladder", lambda *arguments: bad)
+    with pytest.raises(StageError, match="not finite with 3 components"):
+        stages.ppca_ladder.main()
+    assert not ladder_file("gpu", along_few_axes).exists()
 
 
 def test_em_that_is_not_there_yet_names_the_rung_and_leaves_no_table(along_few_axes: Path) -> None:
