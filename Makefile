@@ -12,8 +12,8 @@ export OMP_WAIT_POLICY := passive
 # it fails. Then `dvc repro`, which alone does the same slowly, runs what is left: all failures once more, and the
 # report, whatever failed. The last line fails if anything did.
 run: $(VENV)/.ok
-	dvc repro -q check
-	dvc repro -q download
+	dvc repro check
+	dvc repro download
 	dvc stage list --name-only | \
 	  sed -n 's/^train@\(.*\)/train@\1 evaluate@\1 sample@\1 compress@\1/p; /^codecs@/p; /^ppca_ladder@/p' | \
 	  xargs -P $(JOBS) -I{} sh -c 'dvc --wait-for-lock repro -q -s {} || true'
