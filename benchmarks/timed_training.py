@@ -14,7 +14,7 @@ import torch
 from benchmarks.untracked_run import UntrackedRun
 from dgm.config.params import Params
 from dgm.config.sections import TrainingConfig
-from dgm.data.arrays import NUM_TEST_IMAGES, NUM_TRAIN_IMAGES, CifarArrays, DataError, load_arrays
+from dgm.data.arrays import CifarArrays, DataError, load_arrays
 from dgm.data.splits import make_splits
 from dgm.engine.flops import count_flops
 from dgm.engine.loop import Trainer
@@ -24,7 +24,7 @@ from dgm.runs.checkpoint import Scratch
 from dgm.runs.provenance import peak_memory_bytes
 from dgm.seeds import Stream, seed_global
 from dgm.settings import build_model, training_config
-from dgm.types import CIFAR10
+from dgm.types import CIFAR10, NUM_TEST_IMAGES, NUM_TRAIN_IMAGES
 from stages.cli import DATA
 from stages.device import prepare_device
 from stages.train import MAX_COUNTED_IMAGES

@@ -20,9 +20,8 @@ from dgm.config.sections import (
 )
 from dgm.model_api.contracts import AutoregressiveModel, Fitted, LatentVariableModel, Model
 from dgm.registry import MODELS, model_class
-from dgm.types import CIFAR10, ImageSpec
+from dgm.types import CIFAR10, NUM_TEST_IMAGES, ImageSpec
 
-NUM_SCORED_IMAGES = 10000
 NEEDS_VALUES = ("deep_diffusion",)  # tables that its construction computes and reads have no values on meta
 MAX_COUNT = 100_000  # of anything that a model's section counts: layers, features, components, images
 
@@ -191,9 +190,9 @@ def _unknown_keys(params: Params) -> list[str]:
 def _short_scores(params: Params) -> list[str]:
     """Only the smoke profile may score fewer than all images: a figure of the others is one of the whole test set."""
     return [
-        f"common.{profile}.evaluation.{key}: must be {NUM_SCORED_IMAGES} outside the smoke profile, got {count}"
+        f"common.{profile}.evaluation.{key}: must be {NUM_TEST_IMAGES} outside the smoke profile, got {count}"
         for profile, common in params.common.items()
         if profile != "smoke"
         for key, count in common.evaluation.model_dump().items()
-        if count != NUM_SCORED_IMAGES
+        if count != NUM_TEST_IMAGES
     ]

@@ -41,4 +41,6 @@ class ImageSpec:
         return (self.channels, self.height, self.width)
 
 
+NUM_TRAIN_IMAGES = 50000  # of CIFAR-10
+NUM_TEST_IMAGES = 10000
 CIFAR10 = ImageSpec(channels=3, height=32, width=32, levels=256)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from dgm.config.parse import Config
-from dgm.types import CIFAR10
+from dgm.types import CIFAR10, NUM_TEST_IMAGES
 
 MAX_IMAGES = 50_000  # of CIFAR-10, and so of a batch
 MAX_STEPS = 100_000_000
@@ -29,8 +29,8 @@ class RunConfig(Config):
 class CommonEvaluationConfig(Config):
     """common.<profile>.evaluation: how many images are scored; fewer than all only in the smoke profile."""
 
-    num_test_images: int = Field(gt=0, le=10000)
-    num_train_images: int = Field(gt=0, le=10000)
+    num_test_images: int = Field(gt=0, le=NUM_TEST_IMAGES)
+    num_train_images: int = Field(gt=0, le=NUM_TEST_IMAGES)
 
 
 class SamplingConfig(Config):
@@ -38,19 +38,19 @@ class SamplingConfig(Config):
 
     num_images: int = Field(gt=0, le=MAX_DRAWS)
     temperature: float = Field(gt=0)
-    num_completions: int = Field(ge=0, le=10000)
+    num_completions: int = Field(ge=0, le=NUM_TEST_IMAGES)
 
 
 class CompressionConfig(Config):
     """models.<model>.<profile>.compression: how many test images are compressed to a file and read back."""
 
-    num_images: int = Field(gt=0, le=10000)
+    num_images: int = Field(gt=0, le=NUM_TEST_IMAGES)
 
 
 class CodecsConfig(Config):
     """common.<profile>.codecs: how many test images the general codecs compress, a square number of them."""
 
-    num_images: int = Field(gt=0, le=10000)
+    num_images: int = Field(gt=0, le=NUM_TEST_IMAGES)
 
     @field_validator("num_images")
     @classmethod
@@ -70,7 +70,7 @@ class PPCALadderConfig(Config):
 
     num_components: list[Annotated[int, Field(ge=1, lt=CIFAR10.num_subpixels)]] = Field(min_length=1)
     num_fit_images: int | None = Field(ge=1, le=MAX_IMAGES)
-    num_test_images: int = Field(gt=1, le=10000)
+    num_test_images: int = Field(gt=1, le=NUM_TEST_IMAGES)
     em_components: list[int]
     num_em_iterations: int = Field(gt=0, le=MAX_STEPS)
     em_tolerance_bits: float = Field(gt=0)

@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 from dgm.data import verify
 from dgm.errors import StageError
 from dgm.runs.atomic import write_array
-from dgm.types import CIFAR10
-
-NUM_TRAIN_IMAGES = 50000
-NUM_TEST_IMAGES = 10000
+from dgm.types import CIFAR10, NUM_TEST_IMAGES, NUM_TRAIN_IMAGES
 
 _FILES = ("train.npy", "test.npy")
 _REMEDY = "run `dvc repro download`"

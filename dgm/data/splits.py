@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from dgm.data.arrays import NUM_TEST_IMAGES, NUM_TRAIN_IMAGES, CifarArrays
+from dgm.data.arrays import CifarArrays
+from dgm.types import NUM_TEST_IMAGES, NUM_TRAIN_IMAGES
 
 NUM_VALIDATION_IMAGES = 5000
 NUM_SAMPLED_IMAGES = 10000

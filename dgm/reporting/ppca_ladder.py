@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dgm.reporting.results import NUM_TEST_IMAGES
 from dgm.reporting.tables import Column, Table, make_table
 from dgm.runs.records import Rung, em_difference
+from dgm.types import NUM_TEST_IMAGES
 
 COLUMNS: tuple[Column[Rung], ...] = (
     Column("Components", lambda rung: f"{rung.num_components:,}", is_number=True),

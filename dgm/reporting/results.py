@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from dgm.reporting.published import PIXELCNN_PP_TABLE, PIXELRNN_TABLE, PublishedRow
 from dgm.reporting.rows import BoundTerm, PairedDifference, Row
 from dgm.reporting.tables import Column, Table, columns_csv, make_table, number
+from dgm.types import NUM_TEST_IMAGES
 
 LECTURE_TABLES = {"cifar10_pixelrnn": PIXELRNN_TABLE, "cifar10_pixelcnn_pp": PIXELCNN_PP_TABLE}
-NUM_TEST_IMAGES = 10000
+
 STALE, DAMAGED = "†", "‡"
 STALE_NOTE = f"{STALE} stale: code or parameters have changed since; dvc repro brings it up to date."
 UNIT_NOTE = (

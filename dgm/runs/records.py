@@ -27,6 +27,7 @@ from pydantic.dataclasses import dataclass
 from dgm.errors import StageError
 from dgm.runs.atomic import write_text
 from dgm.runs.checked import CHECKED, REMEDY, csv_text, read_csv, read_json, write_json
+from dgm.types import NUM_TEST_IMAGES, NUM_TRAIN_IMAGES
 
 LARGEST_BITS = 10000.0  # per sub-pixel: 8 is a uniform guess, so a figure beyond this is no measurement
 SUM_TOLERANCE = 1e-3  # bits: the terms of a bound and their sum are rounded differently on a GPU
@@ -35,8 +36,8 @@ Text = Annotated[str, Field(min_length=1)]
 TextOrEmpty = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]  # an empty CSV field
 Bits = Annotated[float, Field(ge=0.0, le=LARGEST_BITS)]
 Term = Annotated[float, Field(ge=-LARGEST_BITS, le=LARGEST_BITS)]
-NumTestImages = Annotated[int, Field(gt=0, le=10000)]
-NumTrainImages = Annotated[int, Field(gt=0, le=50000)]
+NumTestImages = Annotated[int, Field(gt=0, le=NUM_TEST_IMAGES)]
+NumTrainImages = Annotated[int, Field(gt=0, le=NUM_TRAIN_IMAGES)]
 Likelihood = Annotated[str, Field(pattern=r"^(exact|dequantized|elbo|importance-weighted \([1-9][0-9]*\))$")]
 
 
@@ -142,7 +143,7 @@ class Compression:
     profile: Text
     compressed_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)] | None
     claimed_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)] | None
-    num_images: Annotated[int, Field(ge=0, le=10000)]
+    num_images: Annotated[int, Field(ge=0, le=NUM_TEST_IMAGES)]
     file_bytes: PositiveInt | None
     is_lossless: bool | None
     reason: str
