@@ -18,6 +18,7 @@ from stages.cli import run_stage
 TITLES = ("Experiment", "Changed", "Model", "Before", "Test", "Train")
 WIDTHS = (20, 44, 23, None, None, None)  # with the numbers and the gaps: within 120
 FIXED = {"Experiment", "rev", "typ", "Created", "parent", "State", "Executor"}
+NOTHING = ("", "!")  # DVC's signs: no value (null, or no such key), and a file that cannot be read or is not there
 
 
 def main() -> None:
@@ -43,8 +44,10 @@ def experiments_table(lines: Iterable[str]) -> str:
 def _cells(record: Mapping[str, str], baseline: Mapping[str, str]) -> list[list[str]]:
     """One line per model whose figure is not the baseline's; a line without figures if there is none."""
     is_changed = {name for name in record if name not in FIXED and record[name] != baseline.get(name)}
-    figures = [name for name in is_changed if name.endswith(".json:test") and record[name]]
-    changed = [f"{_short(name)}={record[name]}" for name in sorted(is_changed) if _is_parameter(name) and record[name]]
+    figures = [name for name in is_changed if name.endswith(".json:test") and record[name] not in NOTHING]
+    is_read = any(record[name] not in NOTHING for name in record if _is_parameter(name))  # not so before it has begun
+    parameters = [name for name in sorted(is_changed) if _is_parameter(name) and is_read]
+    changed = [f"{_short(name)}={record[name] or 'null, or removed'}" for name in parameters]
     name, settings = record["Experiment"] or record["rev"], "\n".join(changed)
     if not figures:
         return [[name, settings, "", "", "", ""]]
@@ -72,7 +75,7 @@ def _short(name: str) -> str:
 
 
 def _bits(text: str) -> str:
-    return f"{float(text):.4f}" if text else ""
+    return "" if text in NOTHING else f"{float(text):.4f}"
 
 
 if __name__ == "__main__":

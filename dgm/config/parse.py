@@ -72,7 +72,8 @@ def _describe(kind: type[Config], problem: ErrorDetails, where: str, places: Map
     if value is None and problem["type"] == "value_error":
         return f"{path}: {message}"
     if isinstance(value, str) and problem["type"] in ("int_type", "float_type") and _is_number(value):
-        return f"{path}: {shown(value)} is text, a number is expected; remove the quotes"
+        remedy = "write it without _" if "_" in value else "remove the quotes"
+        return f"{path}: {shown(value)} is text, a number is expected; {remedy}"
     return f"{path}: {message}, got {shown(value)}"
 
 

@@ -169,10 +169,11 @@ def move_artifacts(connection: sqlite3.Connection, location: str) -> None:
         connection.execute(
             "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (location, experiment_id)
         )
+        before = stored.rstrip("/")  # MLflow writes the runs' places without a slash that ends the experiment's
         connection.execute(
             "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
             "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
-            (location, len(stored) + 1, experiment_id, len(stored) + 1, f"{stored}/"),
+            (location, len(before) + 1, experiment_id, len(before) + 1, f"{before}/"),
         )
 
 

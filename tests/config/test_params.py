@@ -57,6 +57,11 @@ def test_a_number_in_quotes_is_explained(values: dict[str, Any]) -> None:
         with pytest.raises(ConfigError, match=rf"cpu.training.{field}: '{text}' is text, .*; remove the quotes"):
             training_config(params_of(values), "pixelcnn_pp", "cpu")
         block[field] = 1
+    for text, field in (("1_000", "max_steps"), ("0.000_1", "learning_rate")):  # numbers to Python and to YAML 1.1
+        block[field] = text
+        with pytest.raises(ConfigError, match=rf"cpu.training.{field}: '{text}' is text, .*; write it without _"):
+            training_config(params_of(values), "pixelcnn_pp", "cpu")
+        block[field] = 1
     for text in ("nan", "inf", "x" * 5000):
         block["max_seconds"] = text
         with pytest.raises(ConfigError, match=r"max_seconds: Input should be a valid number, got '") as caught:

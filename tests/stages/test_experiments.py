@@ -74,6 +74,25 @@ def test_an_experiment_without_another_figure_is_still_listed() -> None:
     assert "No experiment yet" in experiments_table(csv_lines(baseline()))
 
 
+@pytest.mark.parametrize("value", ["0.003", "1e-05", "0", "False", "[1, 2]", "text", ""])
+@pytest.mark.parametrize("was", ["0.002", ""])
+def test_a_change_to_any_value_is_shown_also_to_none(value: str, was: str) -> None:
+    """DVC writes nothing for a null and for a key that is not there."""
+    name = "models.nice.cpu.model.some_setting"
+    records = [{**baseline(), name: was}, {**baseline(), name: value, "Experiment": "it", "typ": "branch_base"}]
+    text = " ".join(experiments_table(csv_lines(*records)).split())
+    shown = f"nice.cpu.model.some_setting={value or 'null, or removed'}"
+    assert (shown in text) == (value != was)
+
+
+def test_what_is_not_there_yet_is_blank() -> None:
+    """A model that the baseline or the experiment has not scored (DVC's sign is !), an experiment in the queue."""
+    new, other = BITS.format("nice", "test"), BITS.format("made", "test")
+    first = {"Experiment": "first", "typ": "branch_base", new: "4.5", BITS.format("nice", "train"): "!", other: "!"}
+    text = experiments_table(csv_lines(baseline() | {new: "!"}, baseline() | first, {"rev": "a1b2", "typ": "queued"}))
+    assert [line.split() for line in text.splitlines()[1:]] == [["first", "nice", "4.5000"], ["a1b2"]]
+
+
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "error: no such command\nx\n"])
 def test_other_input_is_refused(text: str) -> None:
     with pytest.raises(StageError, match="not the output of `dvc exp show --csv`"):

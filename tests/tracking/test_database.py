@@ -198,6 +198,24 @@ def test_records_go_where_the_project_is(
     assert client.get_experiment(own).artifact_location == "file:///chosen/mlruns"
 
 
+@pytest.mark.parametrize("before", ["file:///old/a%20b/mlruns", "file:///old/mlruns/", "/old/mlruns", "/old/mlruns//"])
+def test_a_run_goes_where_its_experiment_goes(database: Path, before: str) -> None:
+    """However the place of before is written; MLflow gives a run its own without the slash at the end."""
+    with database_module.transaction(database) as connection:
+        connection.execute(
+            "INSERT INTO experiments (experiment_id, name, artifact_location) VALUES (7, 'cifar10-cpu', ?)", (before,)
+        )
+        connection.execute(
+            "INSERT INTO runs (run_uuid, experiment_id, artifact_uri) VALUES ('r', 7, ?)",
+            (f"{before.rstrip('/')}/r/artifacts",),
+        )
+        database_module.move_artifacts(connection, "file:///new/mlruns")
+        assert connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 7").fetchall() == [
+            ("file:///new/mlruns",)
+        ]
+        assert connection.execute("SELECT artifact_uri FROM runs").fetchall() == [("file:///new/mlruns/r/artifacts",)]
+
+
 @pytest.mark.parametrize("location", ["s3://bucket/mlruns", "file:///big/disk/artifacts", "/big/disk/artifacts"])
 def test_a_place_that_somebody_chose_stays(client: MlflowClient, location: str) -> None:
     chosen = client.create_experiment("cifar10-cpu", artifact_location=location)
