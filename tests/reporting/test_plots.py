@@ -52,7 +52,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 def lines(axes: Axes) -> list[list[tuple[float, float]]]:
     """The points of the curves, without the lines to their names, which are in coordinates of the axes."""
-    return [list(map(tuple, line.get_xydata())) for line in axes.lines if line.get_transform() == axes.transData]
+    return [
+        [(step, bits) for step, bits in np.asarray(line.get_xydata()).tolist()]
+        for line in axes.lines
+        if line.get_transform() == axes.transData
+    ]
 
 
 def test_each_curve_is_drawn_in_its_own_axes_and_named_with_its_last_figure(drawn: list[Figure]) -> None:
