@@ -93,7 +93,7 @@ def fixed_point_seconds(
 ) -> tuple[float, int, bool]:
     """Seconds, passes, and whether both are extrapolated because the budget ran out first."""
     order, before = model.order(), torch.zeros(uniforms.shape, dtype=torch.uint8)
-    num_settled, began = 0, time.perf_counter()
+    num_settled, num_passes, seconds, began = 0, 0, 0.0, time.perf_counter()
     for num_passes, images in enumerate(fixed_point_passes(model, uniforms), start=1):
         flat = images.flatten(1)[:, order]
         is_same = (flat == before).all(dim=0)
@@ -152,7 +152,7 @@ def models(params: Params, runs: Path) -> Iterator[tuple[str, str, Autoregressiv
 
 
 def table(speeds: list[Speed]) -> str:
-    """Markdown: images a second and ratios, the slowest ratio first."""
+    """Markdown: images per second and ratios, the slowest ratio first."""
     columns = ("Model", "Parameters", "Weights", "Cached", "Fixed point", "Passes", "Naive", "Cached ÷ naive",
                "Cached ÷ fixed point", "Seconds for 16, cached")  # fmt: skip
     cells = [
@@ -199,7 +199,7 @@ def cpu_name() -> str:
 def report(speeds: list[Speed]) -> str:
     """What benchmarks/sampling_speed.md says."""
     lines = [
-        f"# Sampling speed, images a second, {NUM_IMAGES} images at once",
+        f"# Sampling speed, images per second, {NUM_IMAGES} images at once",
         "",
         f"{cpu_name()}, {torch.get_num_threads()} torch thread, torch {torch.__version__.split('+')[0]}, float32.",
         f"Naive: extrapolated from {NUM_NAIVE_SUBPIXELS} sub-pixels of {CIFAR10.num_subpixels:,}.",

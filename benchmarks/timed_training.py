@@ -66,7 +66,7 @@ class Speed:
 
     @property
     def flops(self) -> float:
-        """Floating-point operations a second."""
+        """Floating-point operations per second."""
         return self.images_per_second * self.training_flops_per_image
 
 

@@ -253,7 +253,7 @@ def show_results(arguments: argparse.Namespace) -> None:
 
 
 def _result_cells(row: dict[str, str]) -> list[str]:
-    """Raises: ValueError or TypeError if a figure is no number or is missing."""
+    """Raises: ValueError or TypeError if a figure is not a number or is missing."""
     bound = "" if row["kind"] in ("exact", "") else "≤ "
     ours, error, published = (row[key] for key in RESULT_COLUMNS[3:])
     return [

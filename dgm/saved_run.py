@@ -7,6 +7,7 @@ import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -103,7 +104,7 @@ class SavedRun:
         """Writes all PNG images of a folder into one file; its bits per sub-pixel, names and header included.
 
         The content decides what is a PNG image; what else is in the folder is skipped and listed on stderr.
-        Raises: StageError naming an image that is no 32x32 RGB PNG, or if the model is not autoregressive.
+        Raises: StageError naming an image that is not a 32x32 RGB PNG, or if the model is not autoregressive.
         """
         return compress_folder(self._coder(), self.name, self._code(), Path(folder), Path(path), self._bar)
 
@@ -151,7 +152,7 @@ def find_project() -> Path:
     raise StageError(f"{here}: no {PARAMS_FILE} here or in a folder above; go to the project or name it as the root")
 
 
-def _check_sampling(num_images: int, seed: int, temperature: float) -> None:
+def _check_sampling(num_images: Any, seed: Any, temperature: Any) -> None:  # a caller may pass anything
     for name, value, least in (("number of images", num_images, 1), ("seed", seed, 0)):
         try:
             is_good = not isinstance(value, bool) and operator.index(value) >= least

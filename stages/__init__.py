@@ -1,4 +1,4 @@
-"""The pipeline's scripts, one a stage. Importing the package comes before torch, which reads these settings once.
+"""The pipeline's scripts, one per stage. Importing the package comes before torch, which reads these settings once.
 
 OMP_WAIT_POLICY: threads that wait by spinning take the cores from those that work, wherever a core is shared (a virtual
 machine, two runs at once): training the small models on two threads was 4.4 times slower so.

@@ -1,6 +1,6 @@
 """Lists the checkpoints of trainings that did not end, and deletes them with --clear.
 
-A training that is paused or was killed goes on from its checkpoint when the same command is given again; one whose
+A training that is paused or was killed continues from its checkpoint when the same command is given again; one whose
 settings or code have changed since begins anew, and leaves its checkpoint here.
 """
 

@@ -27,37 +27,51 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def graph(root: Path, stage: str = "train") -> CodeGraph:
-    return CodeGraph(root, PACKAGES, PASSIVE, UNUSED.get(stage, ()))
-
-
 def digests(root: Path) -> dict[tuple[str, str], str]:
-    graphs = {stage: graph(root, stage) for stage in (*STAGES, "ppca_ladder")}
+    """Of all stages of all models, from graphs that nothing else has used: the code under `root` may have changed."""
+    graphs = {unused: CodeGraph(root, PACKAGES, PASSIVE, unused) for unused in {(), *UNUSED.values()}}
     stages = {name: (*STAGES, *WORK_OF_ONE.get(name, {})) for name in MODELS}
-    return {(name, stage): graphs[stage].digest(entries(stage, name)) for name in MODELS for stage in stages[name]}
+    return {
+        (name, stage): graphs[UNUSED.get(stage, ())].digest(entries(stage, name))
+        for name in MODELS
+        for stage in stages[name]
+    }
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[tuple[str, str], str]:
+    """The digests of the code as it is, which every copy of it starts from."""
+    return digests(ROOT)
+
+
+@pytest.fixture(scope="module")
+def training() -> CodeGraph:
+    """What training reaches in the code as it is."""
+    return CodeGraph(ROOT, PACKAGES, PASSIVE, UNUSED["train"])
 
 
 def changed(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]) -> set[tuple[str, str]]:
     return {key for key in before if before[key] != after[key]}
 
 
-def substitute(root: Path, pattern: str, replacement: str) -> None:
+def rename_modules(root: Path, names: dict[str, str]) -> None:
+    """Old dotted name -> new one, in every file at once."""
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
     for file in root.rglob("*.py"):
         text = file.read_text(encoding="utf-8")
-        file.write_text(re.sub(pattern, replacement, text), encoding="utf-8")
+        file.write_text(pattern.sub(lambda found: names[found[0]], text), encoding="utf-8")
 
 
-def test_models_that_are_fitted_do_not_depend_on_training_by_gradient() -> None:
-    code = graph(ROOT)
+def test_models_that_are_fitted_do_not_depend_on_training_by_gradient(training: CodeGraph) -> None:
     for name in FITTED:
-        reached = code.reached(entries("train", name))
+        reached = training.reached(entries("train", name))
         assert "dgm.engine.fit:fit" in reached
         assert not [place for place in reached if place.startswith(GRADIENT_ONLY)], name
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_training_depends_on_its_own_model_and_not_on_counting_operations(name: str) -> None:
-    reached = graph(ROOT).reached(entries("train", name))
+def test_training_depends_on_its_own_model_and_not_on_counting_operations(name: str, training: CodeGraph) -> None:
+    reached = training.reached(entries("train", name))
     rooms = {place.split(".")[2].split(":")[0] for place in reached if place.startswith("dgm.models.")}
     assert rooms == {name}
     assert not [place for place in reached if place.startswith(("dgm.engine.flops", "dgm.tracking", "dgm.reporting"))]
@@ -83,8 +97,7 @@ def test_training_never_calls_the_methods_that_its_key_leaves_out(name: str, mon
     model.eval().log_likelihood(images, generator)
 
 
-def test_a_sampler_belongs_to_the_keys_of_sampling_only(copy: Path) -> None:
-    before = digests(copy)
+def test_a_sampler_belongs_to_the_keys_of_sampling_only(copy: Path, before: dict[tuple[str, str], str]) -> None:
     file = copy / "dgm/model_api/ancestral.py"
     text = file.read_text(encoding="utf-8")
     assert ".cumsum(dim=-1)" in text
@@ -93,33 +106,33 @@ def test_a_sampler_belongs_to_the_keys_of_sampling_only(copy: Path) -> None:
     assert {stage for name, stage in after if name == "pixelcnn"} == {"sample"}
 
 
-def test_no_module_that_makes_numbers_does_anything_when_it_is_imported() -> None:
-    code = graph(ROOT)
+def test_no_module_that_makes_numbers_does_anything_when_it_is_imported(training: CodeGraph) -> None:
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
             name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
             if file.name not in ("__init__.py", "__main__.py") and not name.startswith(PASSIVE):
-                assert code.module(name) is not None
+                assert training.module(name) is not None
 
 
-def test_renamed_modules_change_no_key(copy: Path) -> None:
+def test_renamed_modules_change_no_key(copy: Path, before: dict[tuple[str, str], str]) -> None:
     """All of nets, families and distributions at once, and the inner modules of every room."""
-    before = digests(copy)
+    names: dict[str, str] = {}
     for folder in ("nets", "families", "distributions"):
         (copy / "dgm" / folder).rename(copy / "dgm" / f"{folder}_elsewhere")
-        substitute(copy, rf"\bdgm\.{folder}\b", f"dgm.{folder}_elsewhere")
+        names[f"dgm.{folder}"] = f"dgm.{folder}_elsewhere"
     for room in (copy / "dgm" / "models").iterdir():
         for file in room.glob("*.py") if room.is_dir() else ():
             if file.stem not in ("__init__", "model"):
                 file.rename(file.with_stem(f"{file.stem}_moved"))
-                substitute(
-                    copy, rf"\bdgm\.models\.{room.name}\.{file.stem}\b", f"dgm.models.{room.name}.{file.stem}_moved"
-                )
+                names[f"dgm.models.{room.name}.{file.stem}"] = f"dgm.models.{room.name}.{file.stem}_moved"
+    assert len(names) >= 15
+    rename_modules(copy, names)
     assert changed(before, digests(copy)) == set()
 
 
-def test_a_moved_function_changes_no_key_and_a_changed_one_those_that_reach_it(copy: Path) -> None:
-    before = digests(copy)
+def test_a_moved_function_changes_no_key_and_a_changed_one_those_that_reach_it(
+    copy: Path, before: dict[tuple[str, str], str]
+) -> None:
     source, target = copy / "dgm/distributions/discretized_logistic.py", copy / "dgm/nets/moved.py"
     source.rename(target)  # the functions are in another folder now, and their old module takes them from there
     names = re.findall(r"^(?:def )?(\w+)(?:\(| = )", target.read_text(encoding="utf-8"), flags=re.MULTILINE)

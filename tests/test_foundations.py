@@ -14,7 +14,7 @@ import torch
 
 from dgm.dequantization import dequantize, quantize
 from dgm.errors import StageError
-from dgm.runs.atomic import atomic_file, write_array, write_table
+from dgm.runs.atomic import atomic_file, write_array
 from dgm.runs.files import RunFiles
 from dgm.runs.records import Compression, read_record, write_record
 from dgm.seeds import Stream, derived_seed, generator_for, seed_global
@@ -96,8 +96,3 @@ def test_records_read_back_and_broken_ones_are_named(tmp_path: Path) -> None:
     files.compression.write_text('{"model": "made"}')
     with pytest.raises(StageError, match=r"compression/made.json: "):
         read_record(files.compression, Compression)
-
-
-def test_tables_keep_every_digit_and_empty_cells(tmp_path: Path) -> None:
-    write_table(tmp_path / "t.csv", ("a", "b"), [[1, 0.1 + 0.2], [2, None]])
-    assert (tmp_path / "t.csv").read_text() == "a,b\n1,0.30000000000000004\n2,\n"

@@ -11,7 +11,7 @@ impossible costs 24 bits where its claim is more, so a file may also end slightl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,7 +48,7 @@ def identity_of(model: AutoregressiveModel, name: str, code: str) -> int:
 
 
 @contextmanager
-def sums_in_one_order() -> Iterator[None]:
+def sums_in_one_order() -> Generator[None]:
     """One thread, and on a GPU the convolutions that repeat themselves, not those that happened to be fastest.
 
     Otherwise a probability may differ in its last digit, and a file could not be read.

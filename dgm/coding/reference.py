@@ -20,6 +20,7 @@ from dgm.errors import StageError
 from dgm.runs.records import ReferenceCodec
 
 Picture = np.ndarray  # uint8 (height, width, 3)
+Encoded = bytes | bytearray
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Codec:
     settings: str
     package: str
     library: str
-    encode: Callable[[Picture], bytes]
-    decode: Callable[[bytes, tuple[int, ...]], Picture]
+    encode: Callable[[Picture], Encoded]
+    decode: Callable[[Encoded, tuple[int, ...]], Picture]
 
 
 def codecs() -> list[Codec]:
@@ -109,7 +110,9 @@ def _size(codec: Codec, picture: Picture, what: str) -> int:
     return len(data)
 
 
-def _image(name: str, settings: str, library: str, encode: Callable, decode: Callable) -> Codec:
+def _image(
+    name: str, settings: str, library: str, encode: Callable[[Picture], Encoded], decode: Callable[[Encoded], Picture]
+) -> Codec:
     return Codec(name, settings, _imagecodecs(), library, encode, lambda data, shape: decode(data))
 
 
@@ -127,7 +130,7 @@ def _bzip2(picture: Picture) -> bytes:
     return bytes(imagecodecs.bz2_encode(picture.transpose(2, 0, 1).tobytes(), level=9))
 
 
-def _read_bzip2(data: bytes, shape: tuple[int, ...]) -> Picture:
+def _read_bzip2(data: Encoded, shape: tuple[int, ...]) -> Picture:
     height, width, channels = shape
     planes = np.frombuffer(imagecodecs.bz2_decode(data), np.uint8)
     return planes.reshape(channels, height, width).transpose(1, 2, 0)
@@ -139,6 +142,6 @@ def _png(picture: Picture) -> bytes:
     return file.getvalue()
 
 
-def _read_png(data: bytes, shape: tuple[int, ...]) -> Picture:
+def _read_png(data: Encoded, shape: tuple[int, ...]) -> Picture:
     with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
         return np.asarray(picture)

@@ -7,7 +7,7 @@ exact, but costs a pass over training images at every validation and makes the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -31,10 +31,11 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         if self.average:
             live = [self.live[name] for name in self.average]
-            torch._foreach_lerp_(list(self.average.values()), live, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+            # torch has no public name for it
+            torch._foreach_lerp_(list(self.average.values()), live, 1 - decay)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Generator[None]:
         """Inside, the model computes with the averaged weights and statistics."""
         kept = {name: tensor.detach().clone() for name, tensor in self.live.items()}
         self._load(self.average)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -68,7 +68,7 @@ def _iterate(model: Fitted, images: Images, iteration: int, seed: int, session: 
 
 
 @contextmanager
-def _usable(model: Fitted, what: str, session: Session) -> Iterator[None]:
+def _usable(model: Fitted, what: str, session: Session) -> Generator[None]:
     """Raises: NonFiniteError if the step fails on a matrix, or leaves the model with a tensor that is not finite."""
     try:
         yield

@@ -159,7 +159,7 @@ def em_ladder(
         model = PPCA(spec, PPCAConfig(num_components=q, method="em", num_fit_images=None))
         model.start_from_moments(*moments, generator_for(seed, Stream.PREPARATION))
         for _ in range(num_iterations):
-            model._em_step(moments[1])
+            model._em_step(moments[1])  # pyright: ignore[reportPrivateUsage]  # same module
         nats[q] = torch.cat([model.log_density(chunk) for chunk in x.split(2000)])
     return nats
 

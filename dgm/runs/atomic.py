@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,13 +45,6 @@ def atomic_file(path: Path) -> Generator[BinaryIO]:
 def write_text(path: Path, text: str) -> None:
     with atomic_file(path) as file:
         file.write(text.encode("utf-8"))
-
-
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[float | None]]) -> None:
-    """A CSV file; None is an empty field. Numbers are written so that they read back bit-identical."""
-    lines = [",".join(columns)]
-    lines.extend(",".join("" if value is None else repr(value) for value in row) for row in rows)
-    write_text(path, "\n".join(lines) + "\n")
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -19,7 +19,7 @@ class Progress:
 
     def __init__(self, total_steps: int, description: str, max_seconds: float | None) -> None:
         self.total_steps, self.description, self.max_seconds = total_steps, description, max_seconds
-        self._bar: tqdm | None = None
+        self._bar: tqdm[Any] | None = None
         self._printed_at = time.monotonic()
         self._latest = ""
         self._is_printed = True
@@ -61,13 +61,6 @@ class Progress:
             self._bar.update(fraction - self._bar.n)
         elif time.monotonic() - self._printed_at >= LINE_SECONDS:
             self._print_latest()
-
-    def message(self, text: str) -> None:
-        """One line that stays above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
 
     def _fraction_and_seconds_left(self, step: int, seconds: float) -> tuple[float, float | None]:
         fraction = min(1.0, step / self.total_steps)

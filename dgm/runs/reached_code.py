@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from dgm.errors import StageError
@@ -27,12 +28,13 @@ PASSIVE = "passive"
 class Module:
     """One source file: what its top-level names stand for, a definition here or a dotted name from elsewhere."""
 
-    def __init__(self, name: str, file: Path) -> None:
+    def __init__(self, name: str, text: str) -> None:
         self.name = name
+        file = path_of(name)
         self.imported: dict[str, str] = {}
         self.defined: dict[str, list[ast.stmt]] = {}
         try:
-            tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+            tree = ast.parse(text, filename=file)
         except SyntaxError as error:
             raise StageError(f"{file}:{error.lineno}: not valid Python ({error.msg})") from None
         for statement in tree.body:
@@ -41,7 +43,7 @@ class Module:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self._read_import(node)
 
-    def _read(self, statement: ast.stmt, file: Path) -> None:
+    def _read(self, statement: ast.stmt, file: str) -> None:
         match statement:
             case ast.Import() | ast.ImportFrom():
                 self._read_import(statement)
@@ -68,6 +70,17 @@ class Module:
             else:
                 name = dotted = alias.name if alias.asname else alias.name.split(".")[0]
             self.imported.setdefault(alias.asname or name, dotted)
+
+
+def path_of(module: str) -> str:
+    """The file of a module below the root."""
+    return module.replace(".", "/") + ".py"
+
+
+@lru_cache(maxsize=1024)
+def parsed(name: str, text: str) -> Module:
+    """A module by its source. Graphs of several stages share it: parsing is half of the time that digests take."""
+    return Module(name, text)
 
 
 class CodeGraph:
@@ -107,9 +120,9 @@ class CodeGraph:
     def module(self, name: str) -> Module | None:
         """One of our modules; None if `name` is no module of ours."""
         if name not in self._modules:
-            file = self.root / (name.replace(".", "/") + ".py")
+            file = self.root / path_of(name)
             is_ours = name.split(".")[0] in self.packages and file.is_file()
-            self._modules[name] = Module(name, file) if is_ours else None
+            self._modules[name] = parsed(name, file.read_text(encoding="utf-8")) if is_ours else None
         return self._modules[name]
 
     def find(self, dotted: str) -> tuple[Definition | None, str]:

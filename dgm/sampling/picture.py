@@ -10,7 +10,7 @@ from PIL import Image
 
 from dgm.runs.atomic import atomic_file
 
-SCALE = 3  # screen pixels an image pixel
+SCALE = 3  # screen pixels per image pixel
 GAP = 2  # image pixels between tiles
 
 

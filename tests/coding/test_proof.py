@@ -1,4 +1,4 @@
-"""The proof accepts what the coder confirms, and a wrong claim, high or low or no number, fails it."""
+"""The proof accepts what the coder confirms, and a claim that is too high, too low or non-finite fails it."""
 
 from __future__ import annotations
 

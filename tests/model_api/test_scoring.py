@@ -1,4 +1,4 @@
-"""Every image is scored once, in order, and a number that is none stops the stage."""
+"""Every image is scored once, in order, and a non-finite number stops the stage."""
 
 from __future__ import annotations
 

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from dgm.reporting import plots
 from dgm.reporting.curves import curves_csv
 from dgm.reporting.plots import ladder_png, spread, training_curves_png
 from dgm.reporting.rows import result_rows
@@ -37,16 +41,48 @@ def test_without_curves_the_long_form_is_its_header() -> None:
     assert curves_csv({}) == "model,step,images_seen,bits_per_subpixel,split\n"
 
 
-def test_a_curve_adds_ink_and_a_single_point_does_not() -> None:
-    curves: dict[str, list[CurvePoint]] = {
-        "made": [CurvePoint(1, 32, 0.1, 7.0, 7.1), CurvePoint(100, 3200, 0.1, 5.0, 5.1)]
-    }
-    one = training_curves_png(curves)
-    curves["uniform"] = [CurvePoint(0, 45000, None, 8.0, None)]
-    curves["vae"] = [CurvePoint(0, 0, 0.1, 8.0, 8.0), CurvePoint(7, 224, 0.1, 6.0, 6.1)]  # step 0 has no logarithm
-    assert training_curves_png(curves) == one
-    curves["nice"] = [CurvePoint(1, 32, 0.1, 6.0, None), CurvePoint(100, 3200, 0.1, 5.5, None)]
-    assert (pixels(training_curves_png(curves)) < 0.9).sum() > (pixels(one) < 0.9).sum()
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure, as it was when it became PNG bytes."""
+    figures: list[Figure] = []
+    to_png = plots._png
+    monkeypatch.setattr(plots, "_png", lambda figure: figures.append(figure) or to_png(figure))
+    return figures
+
+
+def lines(axes: Axes) -> list[list[tuple[float, float]]]:
+    """The points of the curves, without the lines to their names, which are in coordinates of the axes."""
+    return [
+        [(step, bits) for step, bits in np.asarray(line.get_xydata()).tolist()]
+        for line in axes.lines
+        if line.get_transform() == axes.transData
+    ]
+
+
+def test_each_curve_is_drawn_in_its_own_axes_and_named_with_its_last_figure(drawn: list[Figure]) -> None:
+    training_curves_png(
+        {
+            "made": [CurvePoint(1, 32, 0.1, 7.0, 7.1), CurvePoint(100, 3200, 0.1, 5.0, 5.25)],
+            "nice": [CurvePoint(1, 32, 0.1, 6.0, None), CurvePoint(50, 1600, 0.1, 5.5, None)],
+        }
+    )
+    train, validation = drawn[0].axes
+    assert (train.get_title(), validation.get_title()) == ("Training", "Validation")
+    assert lines(train) == [[(1, 7.0), (100, 5.0)], [(1, 6.0), (50, 5.5)]]
+    assert lines(validation) == [[(1, 7.1), (100, 5.25)]]
+    assert [text.get_text() for text in validation.texts] == ["MADE  5.25", "NICE  5.50 (train)"]
+
+
+def test_curves_without_two_points_after_step_0_are_left_out(drawn: list[Figure]) -> None:
+    training_curves_png(
+        {
+            "uniform": [CurvePoint(0, 45000, None, 8.0, None)],
+            "vae": [CurvePoint(0, 0, 0.1, 8.0, 8.0), CurvePoint(7, 224, 0.1, 6.0, 6.1)],  # step 0 has no logarithm
+        }
+    )
+    train, validation = drawn[0].axes
+    assert lines(train) == lines(validation) == []
+    assert [text.get_text() for text in train.texts] == ["no training curves yet"] and not validation.texts
 
 
 def test_an_empty_profile_still_gives_pictures(tmp_path: Path) -> None:

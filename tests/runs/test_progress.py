@@ -69,23 +69,15 @@ def test_validation_bits_are_left_out_before_the_first(capsys: pytest.CaptureFix
     assert "train 3.250 bits per sub-pixel" in capsys.readouterr().err
 
 
-def test_messages_stand_on_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(100, "train", None) as bar:
-        bar.message("resumed at step 5")
-    assert capsys.readouterr().err == "resumed at step 5\n"
-
-
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with Progress(10, "train VAE", None) as bar:
         advance(bar, 5, 5.0)
-        bar.message("validated")
         advance(bar, 10, 10.0)
     output = terminal.getvalue()
     assert "\r" in output
     assert "train VAE" in output
     assert "100%, step 10/10, 1,234 images/s" in output
-    assert "validated\n" in output
 
 
 def test_track_passes_items_on_and_prints_the_end(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Weights come back bit for bit, and a file that is no such thing is named with the remedy."""
+"""Weights come back bit for bit, and a file that holds something else is named with the remedy."""
 
 from __future__ import annotations
 
