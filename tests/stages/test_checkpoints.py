@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import stages.checkpoints as checkpoints
 from dgm.errors import StageError
 from dgm.runs.checkpoint import Scratch
-from stages import checkpoints
 
 Run = Callable[..., str]
 
