@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 export OMP_WAIT_POLICY := passive
 
-.PHONY: run test lock environment
+.PHONY: run test lint tests lock environment
 # DVC runs one stage after the other; here each model's stages are a chain, JOBS chains side by side. A chain ends where
 # it fails. Then `dvc repro`, which alone does the same slowly, runs what is left: all failures once more, and the
 # report, whatever failed. The last line fails if anything did.
@@ -20,11 +20,17 @@ run: $(VENV)/.ok
 	dvc repro --ignore-errors
 	dvc status -q
 
+# two at a time: the type checker takes one core for a minute and more, beside which the tests run
 test: $(VENV)/.ok
+	$(MAKE) -j 2 lint tests
+
+lint: $(VENV)/.ok
 	ruff check .
 	ruff format --check .
 	lint-imports
 	pyright
+
+tests: $(VENV)/.ok
 	python -m pytest -n 2 --dist worksteal
 
 environment: $(VENV)/.ok
