@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.untracked_run import UntrackedRun as UntrackedRun
 from dgm.config.parse import parse
+from dgm.conformance.checks import all_images as all_images
 from dgm.model_api.contracts import Fitted, GradientTrained, Model
 from dgm.registry import MODELS, model_class
 from dgm.seeds import generator_for
@@ -185,12 +186,6 @@ def random_images(spec: ImageSpec, count: int, seed: int = 0) -> Tensor:
     """uint8 (N, C, H, W), smooth enough that fits are well conditioned."""
     generator = generator_for(seed)
     return torch.randint(0, spec.levels, (count, *spec.shape), generator=generator).to(torch.uint8)
-
-
-def all_images(spec: ImageSpec) -> Tensor:
-    """Every image there is. Shapes: -> uint8 (levels^D, C, H, W)."""
-    grid = torch.cartesian_prod(*[torch.arange(spec.levels)] * spec.num_subpixels)
-    return grid.to(torch.uint8).view(-1, *spec.shape)
 
 
 def tiny_model(name: str, spec: ImageSpec, seed: int = 0, changes: Mapping[str, Any] | None = None) -> Model:
