@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from dgm.cli import make_parser as make_dgm_parser
 from dgm.config.params import PROFILES, load_params
@@ -19,6 +20,7 @@ from stages.readme_tables import with_tables
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = "training_defaults.${item.profile}"
+STAGES_OF_A_MODEL = ("train", "evaluate", "sample", "compress")
 
 
 def pipeline() -> dict[str, Any]:
@@ -121,3 +123,10 @@ def test_the_readme_shows_the_tables_of_the_report() -> None:
 
 def test_profiles_are_the_ones_that_params_offer() -> None:
     assert set(load_params().common) == set(PROFILES)
+
+
+def test_dvc_can_read_what_is_committed() -> None:
+    """Half a dvc.lock, as a kill inside a write leaves it, stops the first command of a clone."""
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    COMPILED_LOCKFILE_SCHEMA(lock)
+    assert {f"{stage}@cpu-{name}" for stage in STAGES_OF_A_MODEL for name in MODELS} <= set(lock["stages"])
