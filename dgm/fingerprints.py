@@ -41,17 +41,20 @@ WORK = {  # what a stage does with a model, besides the model itself
 }
 STAGES = ("train", *WORK)
 WORK_OF_ONE = {"ppca": {"ppca_ladder": "stages.ppca_ladder:make_rungs"}}  # stages that only this model has
+COUNTING = ("num_acting_parameters", "idle_weights")  # for the report only
 UNUSED = {  # methods of models that a stage never calls: an edit of a sampler trains nothing anew
-    "train": ("sample", "sample_density", "conditionals", "importance_weighted", "num_parameters"),
-    "evaluate": ("sample", "sample_density", "conditionals", "objective"),
-    "compress": ("sample", "sample_density", "objective", "prepare"),
+    "train": ("sample", "sample_density", "conditionals", "importance_weighted", "num_parameters", *COUNTING),
+    "evaluate": ("sample", "sample_density", "conditionals", "objective", *COUNTING),
+    "sample": COUNTING,
+    "compress": ("sample", "sample_density", "objective", "prepare", *COUNTING),
+    "ppca_ladder": COUNTING,
 }
 EVERYWHERE = ("stages.device:prepare_device",)
 
 
 def fingerprint(stage: str, model: str, root: Path = CODE) -> str:
     """Digest of all code that can change what `stage` makes of `model`, in the code at `root`."""
-    return code_graph(root.resolve(), UNUSED.get(stage, ())).digest(entries(stage, model))
+    return code_graph(root.resolve(), UNUSED[stage]).digest(entries(stage, model))
 
 
 def coder_code(model: str, root: Path = CODE) -> str:

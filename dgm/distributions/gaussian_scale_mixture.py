@@ -65,6 +65,10 @@ class MCGSM(nn.Module):
         """P of each component. Shapes: -> (components, D, D)."""
         return self.off_diagonal.tril(-1) + torch.diag_embed(self.log_diagonal.exp())
 
+    def idle_weights(self) -> dict[str, Tensor]:
+        """All but what is below the diagonal."""
+        return {"off_diagonal": torch.ones_like(self.off_diagonal, dtype=torch.bool).triu()}
+
     def gate_logits(self, h: Tensor) -> Tensor:
         """Unnormalised log g(h). Shapes: (..., F) -> (..., components, scales)."""
         slope = h @ self.slope.T - 0.5 * (h @ self.features.T).square() @ self.energy.square().T

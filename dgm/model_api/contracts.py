@@ -19,7 +19,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Literal
+from typing import ClassVar, Generic, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,18 @@ class Objective:
     nats: Tensor
 
 
+@runtime_checkable
+class HasIdleWeights(Protocol):
+    """A module that stores more weights than can act."""
+
+    def idle_weights(self) -> Mapping[str, Tensor]:
+        """Which entries of its parameters change no output, whatever their value: removed by a mask, or cancelled.
+
+        Shapes: name of a parameter, as `named_parameters` of this module has it -> bool, as the parameter.
+        """
+        ...
+
+
 class Model(nn.Module, ABC, Generic[ConfigT]):
     """A distribution over uint8 images of one ImageSpec. Every learned number is a parameter or a buffer."""
 
@@ -89,6 +101,11 @@ class Model(nn.Module, ABC, Generic[ConfigT]):
     def num_parameters(self) -> int:
         """Number of free parameters. Fitted models override it: their parameters are buffers."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def num_acting_parameters(self) -> int:
+        """Of `num_parameters`, those that can change an output: without what masks remove and softmaxes cancel."""
+        idle = [module.idle_weights() for module in self.modules() if isinstance(module, HasIdleWeights)]
+        return self.num_parameters() - sum(int(entries.sum()) for of_module in idle for entries in of_module.values())
 
     def check_images(self, images: Images) -> None:
         """Raises: TypeError or ValueError if `images` is not uint8 (N, C, H, W) of this model's spec."""

@@ -168,6 +168,18 @@ class AffineCoupling(FlowLayer):
         self.network = network  # maps (N, 2C, H, W) to (N, 2C, H, W)
         self.gain = nn.Parameter(torch.ones(1))
 
+    def idle_weights(self) -> dict[str, Tensor]:
+        """A channel that is masked everywhere is read as zero; one that passes everywhere is not changed."""
+        if not isinstance(self.network, ResidualNetwork):
+            return {}
+        is_unread, is_kept = ((self.mask == value).all(dim=-1).all(dim=-1)[0].repeat(2) for value in (0, 1))
+        first, head = self.network.first, self.network.head
+        return {
+            "network.first.weight": is_unread.view(1, -1, 1, 1).expand_as(first.weight),
+            "network.head.weight": is_kept.view(-1, 1, 1, 1).expand_as(head.weight),
+            "network.head.bias": is_kept,
+        }
+
     def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
         kept = x * self.mask
         inputs = torch.cat([kept, self.mask.to(x.dtype).expand_as(x)], dim=1)

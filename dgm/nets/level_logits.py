@@ -48,5 +48,11 @@ class LevelLogits(nn.Module):
         with torch.autocast(self.basis.device.type, enabled=False):
             return self.basis @ self.coefficients, self.basis @ self.bias
 
+    def idle_weights(self) -> dict[str, Tensor]:
+        """The cosine that is the same at all levels: the softmax cancels it."""
+        weights, biases = (torch.zeros_like(each, dtype=torch.bool) for each in (self.coefficients, self.bias))
+        weights[0], biases[0] = True, True
+        return {"coefficients": weights, "bias": biases}
+
     def forward(self, features: Tensor) -> Tensor:
         return full_precision_linear(features, *self.linear())

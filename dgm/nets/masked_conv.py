@@ -74,6 +74,12 @@ class MaskedConv2d(nn.Module):
         """The causal part of the kernel, zero where the mask forbids. Shapes: -> as `mask`."""
         return self.weight[:, :, : self.top + 1, : self.left + 1 + self.right] * self.mask
 
+    def idle_weights(self) -> dict[str, Tensor]:
+        """What the mask forbids, and the rows below the centre. Shapes: -> bool, as `weight`."""
+        idle = torch.ones_like(self.weight, dtype=torch.bool)
+        idle[:, :, : self.top + 1, : self.left + 1 + self.right] = self.mask == 0
+        return {"weight": idle}
+
     def forward(self, x: Tensor) -> Tensor:
         if self.top or self.left:
             x = F.pad(x, (self.left, self.right, self.top, 0))

@@ -38,6 +38,13 @@ class CosineLogits(nn.Module):
         with torch.autocast(self.basis.device.type, enabled=False):
             return (self.bias_coefficients @ self.basis.T).flatten()
 
+    def idle_weights(self) -> dict[str, Tensor]:
+        """What the mask forbids, and the cosine that is the same at all levels: the softmax cancels it."""
+        weights = (self.mask == 0).expand_as(self.coefficients).clone()
+        biases = torch.zeros_like(self.bias_coefficients, dtype=torch.bool)
+        weights[:, 0], biases[:, 0] = True, True
+        return {"coefficients": weights, "bias_coefficients": biases}
+
     def forward(self, features: Tensor) -> Tensor:
         logits = full_precision_linear(features.permute(0, 2, 3, 1), self.masked_weight(), self.bias())
         return logits.unflatten(-1, self.bias_coefficients.shape)

@@ -140,6 +140,28 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
         below = self.ranks[mask] if layer == 0 else self.degrees(layer - 1, mask)
         return self.hidden[layer].weight * may_read(below, self.degrees(layer, mask))
 
+    def idle_weights(self) -> dict[str, Tensor]:
+        """What no mask of the ensemble lets through, on its own or because nothing reads the unit that it feeds."""
+        acting = {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in self.named_parameters()}
+        has_weights = self.config.num_components > 1  # of a mixture of one, the logit is cancelled
+        is_output = torch.ones(self.spec.num_subpixels, 3, self.config.num_components, dtype=torch.bool).to(self.device)
+        is_output[:, 0] = has_weights
+        for mask in range(self.config.ensemble_size):
+            ranks = self.ranks[mask]
+            reads = may_read_strictly(self.degrees(len(self.hidden) - 1, mask), ranks)
+            acting["head.weight"] |= (reads[:, None, None] & is_output[..., None]).flatten(0, 2)
+            acting["head_direct.weight"] |= may_read_strictly(ranks, ranks)
+            is_read = reads.any(dim=0)
+            for layer in reversed(range(len(self.hidden))):
+                below = ranks if layer == 0 else self.degrees(layer - 1, mask)
+                reads = may_read(below, self.degrees(layer, mask)) & is_read[:, None]
+                acting[f"hidden.{layer}.weight"] |= reads
+                acting[f"hidden.{layer}.bias"] |= is_read
+                is_read = reads.any(dim=0)
+        acting["head.bias"] |= is_output.flatten()
+        acting["head_direct.bias"] |= True
+        return {name: ~entries for name, entries in acting.items()}
+
     def mixture(self, outputs: Tensor, direct: Tensor, residual_scale: Tensor) -> LogisticMixture:
         """Shapes: outputs (..., 3 K), direct (...), residual_scale (...) -> one-channel mixtures of shape (...)."""
         logits, means, log_scales = at_least_float32(outputs).unflatten(-1, (3, -1)).unbind(dim=-2)

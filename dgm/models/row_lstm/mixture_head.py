@@ -39,6 +39,10 @@ class MixtureHead(PixelHead):
         """Shapes: -> (C, parameters, num_features)."""
         return self.head_weight * self.mask
 
+    def idle_weights(self) -> dict[str, Tensor]:
+        """What the mask forbids."""
+        return {"head_weight": (self.mask == 0).expand_as(self.head_weight)}
+
     def mixture(self, features: Tensor) -> LogisticMixture:
         """One mixture per sub-pixel. Shapes: (N, I, H, W) -> parameters of (N, H, W, C) mixtures of one channel."""
         hidden = self.hidden(features).permute(0, 2, 3, 1)
