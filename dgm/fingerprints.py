@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dgm.config.params import Params
 from dgm.model_api.contracts import Fitted
-from dgm.registry import MODELS, model_class
+from dgm.registry import MODELS, SCORED, model_class
 from dgm.runs.atomic import key_of, write_text
 from dgm.runs.files import RunFiles
 from dgm.runs.reached_code import CodeGraph
@@ -68,7 +68,8 @@ def entries(stage: str, model: str) -> list[str]:
         work = FITTED if issubclass(model_class(model), Fitted) else TRAINED
     else:
         work = {**WORK, **WORK_OF_ONE.get(model, {})}[stage]
-    return [work, MODELS[model], *EVERYWHERE]
+    scored = SCORED if stage == "evaluate" else {}
+    return [work, scored.get(model, MODELS[model]), *EVERYWHERE]
 
 
 @lru_cache(maxsize=8)

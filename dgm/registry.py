@@ -34,10 +34,22 @@ MODELS: dict[str, str] = {
     "deep_diffusion": "dgm.models.deep_diffusion.model:DeepDiffusion",
 }
 
+# Models that are scored with less noise than they are trained with -> a subclass with the same weights, for scoring.
+SCORED: dict[str, str] = {"deep_diffusion": "dgm.models.deep_diffusion.scoring:ScoredDeepDiffusion"}
+
 
 def model_class(name: str) -> type[Model]:
     """Raises: ConfigError if no such model is registered."""
     if name not in MODELS:
         raise ConfigError(f"unknown model {name!r}{suggestion(name, MODELS)}")
-    module, _, attribute = MODELS[name].partition(":")
+    return _imported(MODELS[name])
+
+
+def scored_class(name: str) -> type[Model]:
+    """The class that scores images with trained weights. Raises: ConfigError if no such model is registered."""
+    return _imported(SCORED[name]) if name in SCORED else model_class(name)
+
+
+def _imported(place: str) -> type[Model]:
+    module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -22,7 +22,7 @@ from dgm.runs.files import RunFiles
 from dgm.runs.progress import track
 from dgm.runs.weights import load_weights
 from dgm.seeds import Stream, generator_for
-from dgm.settings import build_model, evaluation_config
+from dgm.settings import build_scored_model, evaluation_config
 from dgm.types import CIFAR10, Images
 from dgm.units import nats_to_bits_per_subpixel
 
@@ -61,7 +61,7 @@ class SavedRun:
         params = load_params(root / PARAMS_FILE)
         self.name, self.seed = name, params.common_config(profile).run.seed
         self.evaluation = evaluation_config(params, name, profile)
-        self.model: Model = build_model(params, name, profile, CIFAR10).eval()
+        self.model: Model = build_scored_model(params, name, profile, CIFAR10).eval()
         remedy = f"run `python -m stages.train --model {name} --profile {profile}`"
         load_weights(RunFiles(profile, name, root).weights, self.model, remedy)
 

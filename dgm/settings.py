@@ -19,7 +19,7 @@ from dgm.config.sections import (
     TrainingConfig,
 )
 from dgm.model_api.contracts import AutoregressiveModel, Fitted, LatentVariableModel, Model
-from dgm.registry import MODELS, model_class
+from dgm.registry import MODELS, model_class, scored_class
 from dgm.types import CIFAR10, NUM_TEST_IMAGES, ImageSpec
 
 NEEDS_VALUES = ("deep_diffusion",)  # tables that its construction computes and reads have no values on meta
@@ -134,9 +134,18 @@ def check_model(params: Params, name: str, profile: str) -> Config:
 
 def build_model(params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
     """An untrained model. Raises: ConfigError if its block is wrong or the architecture cannot take the image size."""
+    return _build(model_class(name), params, name, profile, spec)
+
+
+def build_scored_model(params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
+    """The same model as it scores images, once trained weights are loaded. Raises: as `build_model`."""
+    return _build(scored_class(name), params, name, profile, spec)
+
+
+def _build(kind: type[Model], params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
     config = model_config(params, name, profile)
     try:
-        return model_class(name)(spec, config)
+        return kind(spec, config)
     except ValueError as error:
         raise ConfigError(f"models.{name}.{profile}.model: {error}") from None
 

@@ -19,7 +19,7 @@ from dgm.runs.files import RunFiles
 from dgm.runs.progress import track
 from dgm.runs.records import Figures, Metrics, write_record
 from dgm.runs.weights import load_weights
-from dgm.settings import build_model, evaluation_config
+from dgm.settings import build_scored_model, evaluation_config
 from dgm.types import CIFAR10
 from stages.cli import DATA, parse_arguments, run_stage
 from stages.device import prepare_device
@@ -47,7 +47,7 @@ def main() -> None:
     common, config = params.common_config(profile), evaluation_config(params, name, profile)
     device = prepare_device(common.run, arguments.device)
     files, key = RunFiles(profile, name), current_key(params, name, profile)
-    model = build_model(params, name, profile, CIFAR10)
+    model = build_scored_model(params, name, profile, CIFAR10)
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device)
     splits = make_splits(load_arrays(DATA), common.run.num_training_images)

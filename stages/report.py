@@ -6,15 +6,29 @@ Fails after it has written the report if a run file is damaged: the report leave
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
-from dgm.config.params import PROFILES, load_params
+from dgm.config.params import PROFILES, Params, load_params
 from dgm.errors import StageError
 from dgm.fingerprints import current_key
 from dgm.reporting.files import make_report
+from dgm.reporting.settings_notes import ModelSettings, ProfileSettings
 from dgm.runs.atomic import atomic_file
 from dgm.runs.files import RunFiles
+from dgm.settings import build_model
 from dgm.tracking.results import record_results
+from dgm.types import CIFAR10
 from stages.cli import run_stage
+
+
+def profile_settings(params: Params, profile: str, models: Iterable[str]) -> ProfileSettings:
+    """What the report says of the settings. The models are built to count their parameters; none is run."""
+    described: dict[str, ModelSettings] = {}
+    for name in models:
+        model = build_model(params, name, profile, CIFAR10)
+        values = model.config.model_dump()
+        described[name] = ModelSettings(model.num_parameters(), model.num_acting_parameters(), values)
+    return ProfileSettings(params.common_config(profile).run.num_training_images, described)
 
 
 def main() -> None:
@@ -24,7 +38,8 @@ def main() -> None:
     params = load_params()
     current = {model: current_key(params, model, profile) for model in params.models if profile in params.models[model]}
     folder = RunFiles(profile, "").report
-    report = make_report(profile, current)
+    scored = [model for model in current if RunFiles(profile, model).metrics.exists()]
+    report = make_report(profile, current, settings=profile_settings(params, profile, scored))
     for name, content in report.files.items():
         with atomic_file(folder / name) as file:
             file.write(content)

@@ -14,6 +14,7 @@ from dgm.reporting.page import page_html
 from dgm.reporting.plots import ladder_png, ppca_ladder_png, training_curves_png
 from dgm.reporting.ppca_ladder import rungs_table
 from dgm.reporting.rows import attempt, bound_terms, paired_differences, result_rows
+from dgm.reporting.settings_notes import NO_SETTINGS, ProfileSettings, with_acting_parameters
 from dgm.reporting.tables import latex, markdown
 from dgm.runs.checked import csv_text
 from dgm.runs.files import RunFiles, ladder_file, reference_codecs_file
@@ -29,12 +30,18 @@ class Report:
     damaged_models: frozenset[str]
 
 
-def make_report(profile: str, current_keys: Mapping[str, str], root: Path = Path(".")) -> Report:
+def make_report(
+    profile: str,
+    current_keys: Mapping[str, str],
+    root: Path = Path("."),
+    settings: ProfileSettings = NO_SETTINGS,
+) -> Report:
     """The report of what the run files say; what a damaged file should say is left empty and named as a fault.
 
     `current_keys` maps a model to the key that a result computed now would carry: others are marked as stale.
+    `settings`: those of the profile as params.yaml has it now.
     """
-    rows = result_rows(profile, current_keys, root)
+    rows = [with_acting_parameters(row, settings) for row in result_rows(profile, current_keys, root)]
     faults = [fault for row in rows for fault in row.faults]
     differences = paired_differences(rows, profile, faults, root)
     rungs = attempt(lambda: read_rungs(ladder_file(profile, root)), faults) or []
@@ -49,7 +56,7 @@ def make_report(profile: str, current_keys: Mapping[str, str], root: Path = Path
         "paired_differences.csv": results.differences_csv(differences),
         "bound_terms.csv": results.bound_terms_csv(bound_terms(rows)),
         "curves.csv": curves_csv(curves),
-        "index.html": page_html(rows, differences, tables, rungs_table(rungs), profile, sampled, faults),
+        "index.html": page_html(rows, differences, tables, rungs_table(rungs), profile, sampled, faults, settings),
         "cifar10_all.csv": results.results_csv(results.all_rows(rows)),
         "reference_codecs.csv": csv_text(ReferenceCodec, codecs),
         "compute.csv": compute_csv(rows),

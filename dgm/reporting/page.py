@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dgm.reporting.noise import noise_table
 from dgm.reporting.page_tables import (
     bounds_table,
     compression_table,
@@ -20,6 +21,7 @@ from dgm.reporting.page_tables import (
 from dgm.reporting.published import REMARKS
 from dgm.reporting.results import all_rows
 from dgm.reporting.rows import PairedDifference, Row
+from dgm.reporting.settings_notes import NO_SETTINGS, ProfileSettings, basis_notes, model_notes
 from dgm.reporting.tables import Table
 
 TEMPLATE = "page.html"
@@ -41,6 +43,7 @@ def page_html(
     profile: str,
     sampled: Collection[str],
     faults: Sequence[str],
+    settings: ProfileSettings = NO_SETTINGS,
 ) -> str:
     """The page. `tables`: by file name, those that are files too; `sampled`: the models with a samples/<model>.png.
 
@@ -59,7 +62,9 @@ def page_html(
         num_rows=len(rows),
         faults=faults,
         tables=tables,
-        remarks=REMARKS,
+        remarks=[*REMARKS, *model_notes(rows, settings)],
+        basis=basis_notes(rows, settings),
+        noise=noise_table(rows),
         differences=differences_table(differences),
         terms=terms_table(rows),
         bounds=bounds_table(rows),

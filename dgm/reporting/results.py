@@ -48,6 +48,7 @@ RESULT_COLUMNS: Mapping[str, Callable[[Row], object]] = {
     **_from("metrics", "train_standard_error", "num_test_images"),
     **_from("published", "published_test", "published_train", "published_source"),
     **_from("metrics", "parameters"),
+    "acting_parameters": lambda row: row.acting_parameters,
     "start_validation_bits_per_subpixel": lambda row: row.validation_ends[0],
     "final_validation_bits_per_subpixel": lambda row: row.validation_ends[1],
     **_from("provenance", "train_seconds", "images_seen"),
@@ -164,6 +165,11 @@ COLUMNS: tuple[Column[Entry], ...] = (
 PARAMETERS: Column[Entry] = Column(
     "Parameters", lambda entry: number(entry.row.metrics.parameters if entry.row.metrics else None, 0), is_number=True
 )
+ACTING: Column[Entry] = Column("Can act", lambda entry: number(entry.row.acting_parameters, 0), is_number=True)
+PARAMETERS_NOTE = (
+    "Parameters: all numbers that are learned or fitted. Can act: without those that masks remove or a softmax cancels."
+)
+LEAST_SHOWN_ERROR = 0.0005  # bits; a smaller one is not seen in three digits
 
 
 def result_tables(rows: Sequence[Row], profile: str) -> dict[str, Table]:
@@ -174,7 +180,9 @@ def result_tables(rows: Sequence[Row], profile: str) -> dict[str, Table]:
         name: make_table(COLUMNS, entries, unit, notes([entry.row for entry in entries]))
         for name, entries in lecture_entries(rows).items()
     }
-    return {**tables, "cifar10_all": make_table((*COLUMNS, PARAMETERS), everything, unit, notes(rows))}
+    everything_notes = [PARAMETERS_NOTE, *notes(rows)]
+    columns = (*COLUMNS, PARAMETERS, ACTING)
+    return {**tables, "cifar10_all": make_table(columns, everything, unit, everything_notes)}
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -184,7 +192,16 @@ def notes(rows: Sequence[Row]) -> list[str]:
     if counts:
         seen = " or ".join(f"{count:,}" for count in counts)
         lines.append(f"Some rows are scored on only {seen} of the {NUM_TEST_IMAGES:,} test images.")
-    return lines + state_notes(rows)
+    return lines + noise_notes(rows) + state_notes(rows)
+
+
+def noise_notes(rows: Sequence[Row]) -> list[str]:
+    """Which figures are estimates from random draws whose own error shows in the digits of the tables."""
+    errors = {row.published.name: row.metrics.test_monte_carlo_error or 0.0 for row in rows if row.metrics}
+    noisy = [f"{name} {error:.4f}" for name, error in errors.items() if error >= LEAST_SHOWN_ERROR]
+    if not noisy:
+        return []
+    return [f"Estimated from random draws, with a Monte-Carlo error (one standard error) of: {', '.join(noisy)}."]
 
 
 def state_notes(rows: Sequence[Row]) -> list[str]:

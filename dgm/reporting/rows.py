@@ -33,7 +33,8 @@ class Row:
     """One model: the records of its run as they were read, each None if it is absent or damaged.
 
     `curve` is empty where training left none. `is_current` is False where code or parameters have changed since the
-    model was scored, and None without a result. `faults` says, one line per file, what is damaged.
+    model was scored, and None without a result. `faults` says, one line per file, what is damaged. `acting_parameters`:
+    those that can change an output, None where it is not known.
     """
 
     published: PublishedRow
@@ -43,6 +44,7 @@ class Row:
     curve: Sequence[CurvePoint] = ()
     is_current: bool | None = None
     faults: tuple[str, ...] = ()
+    acting_parameters: int | None = None
 
     @property
     def model(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import yaml
 from dgm.config.params import load_params
 from dgm.errors import StageError
 from dgm.fingerprints import current_key
-from stages.report import main
+from stages.report import main, profile_settings
 from tests.reporting.made_up import whole_run
 
 PARAMS = Path("params.yaml").resolve()
@@ -70,3 +71,25 @@ def test_a_damaged_record_empties_its_row_only_and_fails_the_stage(project: Path
     assert row.split("|")[1].strip() == "MADE ‡" and row.split("|")[3].strip() == ""
     assert "‡ damaged: reports/cpu/metrics/made.json: Invalid JSON" in text
     assert "Damaged, and left out: reports/cpu/metrics/made.json" in (project / "reports/cpu/index.html").read_text()
+
+
+def test_settings_count_the_parameters_and_say_what_is_trained_on() -> None:
+    settings = profile_settings(load_params(), "smoke", ["pixelcnn", "uniform"])
+    assert settings.num_training_images == 45000
+    assert settings.models["pixelcnn"].acting_parameters < 0.7 * settings.models["pixelcnn"].parameters
+    assert (settings.models["uniform"].parameters, settings.models["uniform"].acting_parameters) == (0, 0)
+
+
+def test_the_report_gives_the_parameters_that_can_act(project: Path) -> None:
+    values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    values["models"] = {"pixelcnn": values["models"]["pixelcnn"]}
+    values["suite"] = ["pixelcnn"]
+    (project / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    counted = profile_settings(load_params(), "cpu", ["pixelcnn"]).models["pixelcnn"]
+    whole_run(project, "pixelcnn", parameters=counted.parameters)
+    main()
+    with (project / "reports" / "cpu" / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    assert rows["pixelcnn"]["parameters"] == str(counted.parameters)
+    assert rows["pixelcnn"]["acting_parameters"] == str(counted.acting_parameters)
+    assert rows["made"]["acting_parameters"] == ""

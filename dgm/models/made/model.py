@@ -140,6 +140,10 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
         below = self.ranks[mask] if layer == 0 else self.degrees(layer - 1, mask)
         return self.hidden[layer].weight * may_read(below, self.degrees(layer, mask))
 
+    def num_parameters(self) -> int:
+        """Those of the network, and the measured scale of each sub-pixel's residual."""
+        return super().num_parameters() + self.residual_scale.numel()
+
     def idle_weights(self) -> dict[str, Tensor]:
         """What no mask of the ensemble lets through, on its own or because nothing reads the unit that it feeds."""
         acting = {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in self.named_parameters()}

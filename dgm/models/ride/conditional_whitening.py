@@ -68,6 +68,10 @@ class ConditionalWhitening(nn.Module):
         self.input_mean.copy_(mean)
         self.input_transform.copy_(vectors @ torch.diag((values.clamp(min=0) + RIDGE).rsqrt()) @ vectors.T)
 
+    def num_parameters(self) -> int:
+        """Number of fitted values; all of them are saved buffers."""
+        return sum(values.numel() for values in self.state_dict().values())
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Shapes: x (N, C, H, W), grey levels -> features (P, N, F), z (P, N, C), log |det dz/dx| float64 ()."""
         neighbours = self._neighbours(x)

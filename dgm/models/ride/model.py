@@ -107,6 +107,10 @@ class RIDE(TrainedDensityModel[RIDEConfig]):
             h = layer(h)
         return self.mixture.log_prob(z, h).sum(dim=0, dtype=torch.float64) + log_determinant
 
+    def num_parameters(self) -> int:
+        """Those of the network, and the fitted numbers of the whitening."""
+        return super().num_parameters() + self.whitening.num_parameters()
+
     @torch.no_grad()
     def sample_density(self, num_images: int, generator: torch.Generator, temperature: float) -> Tensor:
         """Pixel after pixel, with the LSTM states of the row above and of the pixel on the left."""
