@@ -10,7 +10,7 @@ import pytest
 
 from dgm.fingerprints import PACKAGES, PASSIVE, STAGES, UNUSED, WORK_OF_ONE, entries, write_fingerprints
 from dgm.model_api.contracts import Fitted, GradientTrained
-from dgm.registry import MODELS, model_class
+from dgm.registry import MODELS, SCORED, model_class
 from dgm.runs.reached_code import CodeGraph
 from dgm.seeds import generator_for
 from tests.tiny import SMALL, random_images, untrained_model
@@ -97,6 +97,23 @@ def test_training_never_calls_the_methods_that_its_key_leaves_out(name: str, mon
     model.eval().log_likelihood(images, generator)
 
 
+@pytest.mark.parametrize("name", sorted(SCORED))
+def test_a_class_for_scoring_belongs_to_the_key_of_the_evaluation_only(
+    name: str, copy: Path, before: dict[tuple[str, str], str]
+) -> None:
+    file = copy / (SCORED[name].split(":")[0].replace(".", "/") + ".py")
+    file.write_text(file.read_text(encoding="utf-8").replace("dim=1", "dim=-1"), encoding="utf-8")
+    assert changed(before, digests(copy)) == {(name, "evaluate")}
+
+
+def test_a_count_of_parameters_that_act_belongs_to_no_key(copy: Path, before: dict[tuple[str, str], str]) -> None:
+    file = copy / "dgm/nets/masked_conv.py"
+    text = file.read_text(encoding="utf-8")
+    assert "self.mask == 0" in text
+    file.write_text(text.replace("self.mask == 0", "self.mask == 1"), encoding="utf-8")
+    assert changed(before, digests(copy)) == set()
+
+
 def test_a_sampler_belongs_to_the_keys_of_sampling_only(copy: Path, before: dict[tuple[str, str], str]) -> None:
     file = copy / "dgm/model_api/ancestral.py"
     text = file.read_text(encoding="utf-8")
@@ -116,13 +133,14 @@ def test_no_module_that_makes_numbers_does_anything_when_it_is_imported(training
 
 def test_renamed_modules_change_no_key(copy: Path, before: dict[tuple[str, str], str]) -> None:
     """All of nets, families and distributions at once, and the inner modules of every room."""
+    scoring = {place.split(":")[0] for place in SCORED.values()}  # where the registry looks, like `model`
     names: dict[str, str] = {}
     for folder in ("nets", "families", "distributions"):
         (copy / "dgm" / folder).rename(copy / "dgm" / f"{folder}_elsewhere")
         names[f"dgm.{folder}"] = f"dgm.{folder}_elsewhere"
     for room in (copy / "dgm" / "models").iterdir():
         for file in room.glob("*.py") if room.is_dir() else ():
-            if file.stem not in ("__init__", "model"):
+            if file.stem not in ("__init__", "model") and f"dgm.models.{room.name}.{file.stem}" not in scoring:
                 file.rename(file.with_stem(f"{file.stem}_moved"))
                 names[f"dgm.models.{room.name}.{file.stem}"] = f"dgm.models.{room.name}.{file.stem}_moved"
     assert len(names) >= 15
