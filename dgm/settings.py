@@ -23,12 +23,26 @@ from dgm.registry import MODELS, model_class, scored_class
 from dgm.types import CIFAR10, NUM_TEST_IMAGES, ImageSpec
 
 NEEDS_VALUES = ("deep_diffusion",)  # tables that its construction computes and reads have no values on meta
+ACTS_WITH = {  # (model, key of its section `model`) -> the switch without which nothing reads the key
+    ("vae_iaf", "num_start_images"): "has_linear_start",
+    ("draw", "correction_scale"): "has_linear_start",
+    ("conv_draw", "correction_scale"): "has_linear_start",
+    ("deep_diffusion", "has_mirrored_start"): "has_linear_start",
+}
 MAX_COUNT = 100_000  # of anything that a model's section counts: layers, features, components, images
 
 
 def model_config(params: Params, name: str, profile: str) -> Config:
-    """The section `model` of one model, typed by the model."""
-    return _typed(model_class(name).config_type, params, name, profile, "model")
+    """The section `model` of one model, typed by the model.
+
+    Raises: ConfigError too if the profile's own block has a key that does nothing beside a switch that is off.
+    """
+    config = _typed(model_class(name).config_type, params, name, profile, "model")
+    own = params.models[name][profile]["model"]
+    for key in _idle_keys(name, config):
+        if key in own:
+            _refuse(params, name, profile, "model", [key], f"reads it only where {ACTS_WITH[name, key]} is true")
+    return config
 
 
 def training_config(params: Params, name: str, profile: str) -> TrainingConfig | FitConfig:
@@ -74,7 +88,16 @@ def acting_values(params: Params, name: str, profile: str) -> dict[str, dict[str
     kinds = [model_config, training_config, evaluation_config]
     if issubclass(model_class(name), AutoregressiveModel):
         kinds.append(compression_config)
-    return {section: kind(params, name, profile).model_dump() for section, kind in zip(SECTIONS, kinds, strict=False)}
+    configs = {section: kind(params, name, profile) for section, kind in zip(SECTIONS, kinds, strict=False)}
+    values = {section: config.model_dump() for section, config in configs.items()}
+    for key in _idle_keys(name, configs["model"]):
+        del values["model"][key]
+    return values
+
+
+def _idle_keys(name: str, config: Config) -> list[str]:
+    """The keys of the section `model` that do nothing, for a switch is off."""
+    return [key for (model, key), switch in ACTS_WITH.items() if model == name and not getattr(config, switch)]
 
 
 def _check_compression(params: Params, name: str, profile: str) -> None:

@@ -1,6 +1,7 @@
 """Experiments as a table of at most 120 columns: dvc exp show --csv | python -m stages.experiments
 
-One line per experiment and model: what was changed, and the bits per sub-pixel of the test images before and after.
+One line per experiment and model whose settings or figure changed: what was changed, and the bits per sub-pixel of the
+test images before and after, which may be the same.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from pathlib import PurePosixPath
 
 from tabulate import tabulate
 
+from dgm.config.params import ALL
 from dgm.errors import StageError
 from stages.cli import run_stage
 
 TITLES = ("Experiment", "Changed", "Model", "Before", "Test", "Train")
 WIDTHS = (20, 44, 23, None, None, None)  # with the numbers and the gaps: within 120
 FIXED = {"Experiment", "rev", "typ", "Created", "parent", "State", "Executor"}
+NO_OTHER = "no figure changed"  # of settings that many models share
 NOTHING = ("", "!")  # DVC's signs: no value (null, or no such key), and a file that cannot be read or is not there
 
 
@@ -42,15 +45,17 @@ def experiments_table(lines: Iterable[str]) -> str:
 
 
 def _cells(record: Mapping[str, str], baseline: Mapping[str, str]) -> list[list[str]]:
-    """One line per model whose figure is not the baseline's; a line without figures if there is none."""
+    """One line per model whose figure or settings are not the baseline's; a line without figures if there is none."""
     is_changed = {name for name in record if name not in FIXED and record[name] != baseline.get(name)}
-    figures = [name for name in is_changed if name.endswith(".json:test") and record[name] not in NOTHING]
     is_read = any(record[name] not in NOTHING for name in record if _is_parameter(name))  # not so before it has begun
     parameters = [name for name in sorted(is_changed) if _is_parameter(name) and is_read]
+    concerned = is_changed | {_figure(name, record) for name in parameters}
+    readable = [name for name in record if name.endswith(".json:test") and record[name] not in NOTHING]
+    figures = [name for name in readable if name in concerned]
     changed = [f"{_short(name)}={record[name] or 'null, or removed'}" for name in parameters]
     name, settings = record["Experiment"] or record["rev"], "\n".join(changed)
     if not figures:
-        return [[name, settings, "", "", "", ""]]
+        return [[name, settings, NO_OTHER if readable and is_read else "", "", "", ""]]
     return [
         [
             "" if index else name,
@@ -62,6 +67,16 @@ def _cells(record: Mapping[str, str], baseline: Mapping[str, str]) -> list[list[
         ]
         for index, figure in enumerate(sorted(figures))
     ]
+
+
+def _figure(parameter: str, record: Mapping[str, str]) -> str:
+    """The figure that a model's own setting decides in the experiment's profile; empty for any other setting."""
+    profile = record.get("profile", "")
+    match parameter.removeprefix("params.yaml:").split("."):
+        case ["models", model, block, *_] if block in (ALL, profile):
+            return f"reports/{profile}/bits/{model}.json:test"
+        case _:
+            return ""
 
 
 def _is_parameter(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -17,7 +18,7 @@ from dgm.config.document import read_document
 from dgm.config.params import ALL, PROFILES, Params
 from dgm.config.parse import ConfigError, parse
 from dgm.registry import MODELS
-from dgm.settings import acting_values
+from dgm.settings import ACTS_WITH, acting_values
 from tests.tiny import TRAINED
 
 FILE = Path(__file__).parents[2] / "params.yaml"
@@ -34,7 +35,11 @@ WORDS = (  # the values of one key that is a choice
     ("pca", "zca", "opponent"),
     ("reciprocal", "log_snr"),
 )
-NEEDS = {"optimizer": "muon_learning_rate", "method": "num_iterations"}  # a switch, and the key that goes with it
+NEEDS = {  # a switch, and the keys that go with it
+    "optimizer": {"muon_learning_rate"},
+    "method": {"num_iterations"},
+    "has_linear_start": {key for (_, key), switch in ACTS_WITH.items() if switch == "has_linear_start"},
+}
 Key = tuple[str, ...]
 Place = tuple[str, str]  # a model or "common" and its profile; ("", "") for the top
 
@@ -90,7 +95,10 @@ def places_of(path: Key) -> set[Place]:
         _, name, block, section, key = path
         if block != ALL:
             return {(name, block)}
-        return {(name, profile) for profile in PROFILES if key not in DOCUMENT["models"][name][profile][section]}
+        inherit = {profile for profile in PROFILES if key not in DOCUMENT["models"][name][profile][section]}
+        if (name, key) in ACTS_WITH:
+            inherit = {profile for profile in inherit if before()[name, profile]["model"][ACTS_WITH[name, key]]}
+        return {(name, profile) for profile in inherit}
     return {("", "")}
 
 
@@ -115,7 +123,7 @@ def other_value(path: Key, value: Any) -> Any:
         except ConfigError:
             continue
         refused = [text for text in after.values() if isinstance(text, str)]
-        if all(NEEDS.get(path[-1], "nothing") in text for text in refused):
+        if all(is_of_the_switch(text, path) for text in refused):
             return candidate
     raise AssertionError(f"{'.'.join(path)}: no other value of {value!r} is known to this test")
 
@@ -158,16 +166,40 @@ def test_every_leaf_acts_where_it_stands_and_nowhere_else() -> None:
     assert all(places_of(path) for path in LEAVES)
 
 
+def is_of_the_switch(refusal: str, path: Key) -> bool:
+    """Whether a value was refused only for want, or for the presence, of a key that goes with the flipped switch."""
+    return any(key in refusal for key in NEEDS.get(path[-1], ()))
+
+
 def differences(was: Any, after: Any, path: Key) -> set[str]:
-    """The keys whose values differ; none where the flipped switch is refused for want of the key that goes with it."""
-    if path[0] not in ("models", "training_defaults") or (isinstance(after, str) and NEEDS[path[-1]] in after):
+    """The keys whose values differ, without those that go with a flipped switch."""
+    if path[0] not in ("models", "training_defaults") or (isinstance(after, str) and is_of_the_switch(after, path)):
         return set()
-    return {
+    changed = {
         key
         for section in was
-        for key in was[section]
-        if was[section][key] != after[section][key] and key != NEEDS.get(path[-1])
+        for key in {**was[section], **after[section]}
+        if was[section].get(key) != after[section].get(key)
     }
+    return changed - NEEDS.get(path[-1], set())
+
+
+MAX_CHANGED_LINES = 8  # of the mapping that holds the key, if its lines break anew
+
+
+def test_an_override_changes_few_lines_of_the_file(tmp_path: Path) -> None:
+    """The file is laid out as DVC writes it; if not, `dvc exp apply` would leave a diff of a hundred lines.
+
+    After an edit by hand, `dvc exp run --temp -S profile=smoke check` and `dvc exp apply` lay it out anew.
+    """
+    file = tmp_path / "params.yaml"
+    for override in ("profile=gpu", "models.made.cpu.training.learning_rate=1e-5", "data.local_path=elsewhere"):
+        file.write_bytes(FILE.read_bytes())
+        apply_overrides(file, [override])
+        lines = [path.read_text(encoding="utf-8").splitlines() for path in (FILE, file)]
+        changed = [line for line in difflib.ndiff(*lines) if line[0] in "-+"]
+        assert 2 <= len(changed) <= MAX_CHANGED_LINES, "\n".join(changed)
+    assert len(FILE.read_text(encoding="utf-8").splitlines()) <= 650
 
 
 def test_dvc_writes_every_leaf_and_we_read_it_back(tmp_path: Path) -> None:

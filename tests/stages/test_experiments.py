@@ -11,6 +11,7 @@ from dgm.errors import StageError
 from stages.experiments import experiments_table
 
 BITS = "reports/cpu/bits/{}.json:{}"
+BOTH = ("test", "train")
 LONG = "models.histogram_per_channel.cpu.training.a_setting_with_a_very_long_name_that_does_not_fit"
 
 
@@ -72,6 +73,24 @@ def test_an_experiment_without_another_figure_is_still_listed() -> None:
     changed = {"Experiment": "same", "typ": "branch_base", "models.made.cpu.training.learning_rate": "0.003"}
     assert "same" in experiments_table(csv_lines(baseline(), baseline() | changed))
     assert "No experiment yet" in experiments_table(csv_lines(baseline()))
+
+
+@pytest.mark.parametrize("block", ["smoke", "all", "cpu"])
+def test_a_model_whose_settings_changed_has_its_figure_also_if_it_is_the_same(block: str) -> None:
+    """Of the experiment's profile: a change to another profile's block has run nothing."""
+    figures = {f"reports/{profile}/bits/made.json:{key}": "4.5" for profile in ("smoke", "cpu") for key in BOTH}
+    was = {"rev": "main", "typ": "baseline", "profile": "smoke", **figures}
+    changed = {"Experiment": "it", "typ": "branch_base", f"models.made.{block}.training.ema_decay": "0.5"}
+    line = experiments_table(csv_lines(was, was | changed)).splitlines()[-1].split()
+    expected = "no figure changed" if block == "cpu" else "made 4.5000 4.5000 4.5000"
+    assert line == ["it", f"made.{block}.training.ema_decay=0.5", *expected.split()]
+
+
+@pytest.mark.parametrize("name", ["training_defaults.smoke.ema_decay", "common.smoke.run.threads"])
+def test_shared_settings_that_changed_no_figure_say_so(name: str) -> None:
+    was = baseline() | {"profile": "smoke"}
+    text = experiments_table(csv_lines(was, was | {"Experiment": "it", "typ": "branch_base", name: "3"}))
+    assert text.splitlines()[-1].split() == ["it", f"{name}=3", "no", "figure", "changed"]
 
 
 @pytest.mark.parametrize("value", ["0.003", "1e-05", "0", "False", "[1, 2]", "text", ""])
