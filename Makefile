@@ -7,12 +7,14 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 export OMP_WAIT_POLICY := passive
 
+IF_CUT := "If dvc.lock is invalid (a kill may cut it): git checkout dvc.lock; nothing that is cached is computed anew."
+
 .PHONY: run test lint tests lock environment
 # DVC runs one stage after the other; here each model's stages are a chain, JOBS chains side by side. A chain ends where
 # it fails. Then `dvc repro`, which alone does the same slowly, runs what is left: all failures once more, and the
 # report, whatever failed. The last line fails if anything did.
 run: $(VENV)/.ok
-	dvc repro check
+	@echo dvc repro check; dvc repro check || { dvc stage list -q > /dev/null 2>&1 || echo $(IF_CUT) >&2; exit 1; }
 	dvc repro download
 	dvc stage list --name-only | \
 	  sed -n 's/^train@\(.*\)/train@\1 evaluate@\1 sample@\1 compress@\1/p; /^codecs@/p; /^ppca_ladder@/p' | \

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
 from dgm.cli import make_parser as make_dgm_parser
@@ -130,3 +134,21 @@ def test_dvc_can_read_what_is_committed() -> None:
     lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
     COMPILED_LOCKFILE_SCHEMA(lock)
     assert {f"{stage}@cpu-{name}" for stage in STAGES_OF_A_MODEL for name in MODELS} <= set(lock["stages"])
+
+
+@pytest.mark.parametrize(("text", "is_said"), [("schema: '2.0'\nstages:\n  download:\n    nf", True), ("", False)])
+def test_make_run_says_what_to_do_about_half_a_lock_file(tmp_path: Path, text: str, is_said: bool) -> None:
+    """Of a project whose only stage fails: of another failure it says nothing."""
+    Repo.init(str(tmp_path), no_scm=True)
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    (tmp_path / "requirements.lock").touch()
+    (tmp_path / "dvc.yaml").write_text("stages: {check: {cmd: exit 3}}", encoding="utf-8")
+    if text:
+        (tmp_path / "dvc.lock").write_text(text, encoding="utf-8")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    command = ["make", "--old-file", ".venv/.ok", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode and ("git checkout dvc.lock" in done.stderr) == is_said
+    assert ("'./dvc.lock'" in said) == is_said, said

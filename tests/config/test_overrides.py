@@ -175,6 +175,7 @@ def differences(was: Any, after: Any, path: Key) -> set[str]:
     """The keys whose values differ, without those that go with a flipped switch."""
     if path[0] not in ("models", "training_defaults") or (isinstance(after, str) and is_of_the_switch(after, path)):
         return set()
+    assert not isinstance(after, str), after
     changed = {
         key
         for section in was
@@ -190,14 +191,14 @@ MAX_CHANGED_LINES = 8  # of the mapping that holds the key, if its lines break a
 def test_an_override_changes_few_lines_of_the_file(tmp_path: Path) -> None:
     """The file is laid out as DVC writes it; if not, `dvc exp apply` would leave a diff of a hundred lines.
 
-    After an edit by hand, `dvc exp run --temp -S profile=smoke check` and `dvc exp apply` lay it out anew.
+    CONTRIBUTING.md has the command that lays it out after an edit by hand.
     """
     file = tmp_path / "params.yaml"
     for override in ("profile=gpu", "models.made.cpu.training.learning_rate=1e-5", "data.local_path=elsewhere"):
         file.write_bytes(FILE.read_bytes())
         apply_overrides(file, [override])
-        lines = [path.read_text(encoding="utf-8").splitlines() for path in (FILE, file)]
-        changed = [line for line in difflib.ndiff(*lines) if line[0] in "-+"]
+        was, after = (path.read_text(encoding="utf-8").splitlines() for path in (FILE, file))
+        changed = [line for line in difflib.ndiff(was, after) if line[0] in "-+"]
         assert 2 <= len(changed) <= MAX_CHANGED_LINES, "\n".join(changed)
     assert len(FILE.read_text(encoding="utf-8").splitlines()) <= 650
 
@@ -233,9 +234,41 @@ def test_an_inherited_key_is_set_and_unset_for_one_profile(tmp_path: Path) -> No
         assert after[name, profile][section][key] == value
 
 
-def test_an_override_of_a_block_that_is_not_there_is_refused_by_dvc(tmp_path: Path) -> None:
-    """What `-S` without `++` does with an inherited key: an error, never silence."""
+def test_an_inherited_key_without_a_sign_is_refused_by_dvc_with_the_form_that_works(tmp_path: Path) -> None:
+    """An error, never silence; what it tells to write is taken, and acts."""
     file = tmp_path / "params.yaml"
-    file.write_text("models: {made: {smoke: {training: {}}}}\n", encoding="utf-8")
-    with pytest.raises(InvalidArgumentError):
+    file.write_bytes(FILE.read_bytes())
+    with pytest.raises(InvalidArgumentError) as caught:
         apply_overrides(file, ["models.made.smoke.training.ema_decay=0.5"])
+    assert file.read_bytes() == FILE.read_bytes()
+    advice = re.search(r"use (\+\S+)", str(caught.value.__cause__))
+    assert advice and advice[1] == "+models.made.smoke.training.ema_decay=0.5"
+    apply_overrides(file, [advice[1]])
+    assert settings_of(read_document(file))["made", "smoke"]["training"]["ema_decay"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        *((f"training_defaults.smoke.learning_rate={text}", 1e-5) for text in ("1e-5", "1e-05", "0.00001", "1.0e-5")),
+        ("training_defaults.smoke.max_seconds=null", None),
+        ("training_defaults.smoke.max_seconds=3.5", 3.5),
+        ("training_defaults.smoke.horizontal_flip=true", True),
+        ("++models.nice.smoke.training.horizontal_flip=true", True),
+        ("models.made.smoke.model.hidden_sizes=[6,5]", [6, 5]),
+        ("++models.made.smoke.model.dropout=0.25", 0.25),
+        ("models.nice.smoke.model.num_whitening_images=null", None),
+        ("models.nice.all.model.has_mirrored_whitening=false", False),
+        ("models.deep_diffusion.cpu.model.schedule=reciprocal", "reciprocal"),
+    ],
+)
+def test_values_of_every_kind_as_a_user_writes_them(tmp_path: Path, override: str, value: object) -> None:
+    path = override.lstrip("+").partition("=")[0].split(".")
+    file = tmp_path / "params.yaml"
+    file.write_bytes(FILE.read_bytes())
+    apply_overrides(file, [override])
+    after = settings_of(read_document(file))
+    name, section = (path[1], path[-2]) if path[0] == "models" else ("char_rnn", "training")
+    profile = "cpu" if "all" in path else path[2] if path[0] == "models" else path[1]
+    found = after[name, profile][section][path[-1]]
+    assert found == value and type(found) is type(value)
