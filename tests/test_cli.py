@@ -29,11 +29,10 @@ A_FILE = "pictures/b.png"
 NO_FOLDER = f"cannot be written, because {A_FILE} is not a folder; name another one"
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with two models as they are before training; the working folder is one inside it."""
-    root = tmp_path / "project"
-    root.mkdir()
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with two models as they are before training: copied, never changed."""
+    root = tmp_path_factory.mktemp("original")
     shutil.copy(ROOT / "params.yaml", root)
     params = load_params(root / "params.yaml")
     torch.manual_seed(0)
@@ -44,6 +43,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     for name, picture in zip(("b.png", "A.PNG", "c d.png"), pixels, strict=True):
         Image.fromarray(picture).save(root / "inner" / "pictures" / name)
+    return root
+
+
+@pytest.fixture
+def project(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project; the working folder is one inside it."""
+    root = tmp_path / "project"
+    shutil.copytree(original, root)
     monkeypatch.chdir(root / "inner")
     return root
 
