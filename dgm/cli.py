@@ -160,8 +160,10 @@ def likelihood_of(kind: type[Model]) -> str:
 
 def score_images(arguments: argparse.Namespace) -> None:
     """Bits per sub-pixel of each image and their mean."""
-    from dgm.runs.atomic import write_text
+    from dgm.runs.atomic import check_writable, write_text
 
+    if arguments.csv is not None:
+        check_writable(arguments.csv)
     scores = _load(arguments).score(arguments.path)
     bound = "" if scores.kind == "exact" else "≤ "
     bits = scores.bits_per_subpixel.tolist()
@@ -189,14 +191,15 @@ def scores_csv(names: Sequence[str], bits: Sequence[float]) -> str:
 
 def sample_images(arguments: argparse.Namespace) -> None:
     """One picture, one array or a folder of PNG files, by the suffix of --output."""
+    from dgm.runs.atomic import check_writable
+
     output: Path = arguments.output
     suffix = output.suffix.lower()
     if suffix not in ("", ".png", ".npy"):
         raise StageError(f"{output}: --output must end with .png or .npy, or be a folder whose name has no dot")
-    if suffix and output.is_dir():
-        raise StageError(f"{output}: is a folder; name a file that is not there")
     if not suffix and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise StageError(f"{output}: exists and is not an empty folder; name another one")
+    check_writable(output if suffix else output / "sample_0.png")
     images = _load(arguments).sample(arguments.num, arguments.seed, arguments.temperature)
     _write_samples(output, suffix, images)
     print(f"{output}: {len(images)} samples of {arguments.model}")

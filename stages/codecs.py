@@ -7,6 +7,7 @@ import argparse
 from dgm.coding.reference import codecs, measure
 from dgm.config.params import PROFILES, load_params
 from dgm.data.arrays import load_arrays
+from dgm.runs.atomic import check_writable
 from dgm.runs.files import reference_codecs_file
 from dgm.runs.records import ReferenceCodec, write_reference_codecs
 from stages.cli import DATA, run_stage
@@ -16,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", required=True, choices=PROFILES)
     profile = parser.parse_args().profile
+    check_writable(reference_codecs_file(profile))
     images = load_arrays(DATA).test[: load_params().common_config(profile).codecs.num_images]
     records: list[ReferenceCodec] = []
     for codec in codecs():

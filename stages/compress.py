@@ -13,7 +13,7 @@ from dgm.data.arrays import load_arrays
 from dgm.errors import StageError
 from dgm.fingerprints import coder_code
 from dgm.model_api.contracts import AutoregressiveModel
-from dgm.runs.atomic import read_array
+from dgm.runs.atomic import check_writable, read_array
 from dgm.runs.files import RunFiles
 from dgm.runs.progress import track
 from dgm.runs.records import Compression, write_record
@@ -29,6 +29,7 @@ def main() -> None:
     name, profile = arguments.model, arguments.profile
     params, files = load_params(), RunFiles(profile, name)
     device = prepare_device(params.common_config(profile).run, arguments.device, is_incremental=True)
+    check_writable(files.compressed, files.compression)
     model = build_model(params, name, profile, CIFAR10)
     if not isinstance(model, AutoregressiveModel):
         files.compressed.parent.mkdir(parents=True, exist_ok=True)

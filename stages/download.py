@@ -8,6 +8,7 @@ from pathlib import Path
 from dgm.config.params import load_params
 from dgm.data.arrays import remove_leftovers, save_arrays
 from dgm.data.download import fetch_cifar, find_arrays
+from dgm.runs.atomic import check_writable
 from stages.cli import DATA, run_stage
 
 SCRATCH = Path(".scratch")
@@ -23,6 +24,7 @@ def main() -> None:
     if there is not None and Path(there.source) == DATA.resolve():
         print(f"CIFAR-10 in {DATA}: verified, nothing to download")
         return
+    check_writable(DATA / "train.npy", SCRATCH / "download.lock")
     fetched = there or fetch_cifar(local_path, announce)
     save_arrays(DATA, fetched.arrays, SCRATCH)
     print(f"CIFAR-10 from {fetched.source}: verified, written to {DATA}/train.npy and {DATA}/test.npy")

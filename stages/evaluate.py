@@ -13,7 +13,7 @@ from dgm.errors import StageError
 from dgm.evaluation.evaluate import SplitResult, evaluate_split
 from dgm.fingerprints import current_key
 from dgm.model_api.contracts import Model
-from dgm.runs.atomic import array_digest, write_array
+from dgm.runs.atomic import array_digest, check_writable, write_array
 from dgm.runs.checked import first_fault
 from dgm.runs.files import RunFiles
 from dgm.runs.progress import track
@@ -47,6 +47,7 @@ def main() -> None:
     common, config = params.common_config(profile), evaluation_config(params, name, profile)
     device = prepare_device(common.run, arguments.device)
     files, key = RunFiles(profile, name), current_key(params, name, profile)
+    check_writable(files.nats("test"), files.nats("train"), files.metrics, files.figures)
     model = build_scored_model(params, name, profile, CIFAR10)
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device)

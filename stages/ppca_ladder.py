@@ -18,6 +18,7 @@ from dgm.dequantization import dequantize
 from dgm.distributions.gaussian import image_moments
 from dgm.errors import StageError
 from dgm.models.ppca import em_ladder, ladder, num_ppca_parameters
+from dgm.runs.atomic import check_writable
 from dgm.runs.files import ladder_file
 from dgm.runs.records import Rung, em_difference, write_rungs
 from dgm.seeds import Stream, generator_for
@@ -33,6 +34,7 @@ def main() -> None:
     profile = parser.parse_args().profile
     common = load_params().common_config(profile)
     prepare_device(common.run, "cpu")  # it needs no GPU, nor does a report of GPU results
+    check_writable(ladder_file(profile))
     rungs = make_rungs(
         make_splits(load_arrays(DATA), common.run.num_training_images), common.ppca_ladder, common.run.seed
     )

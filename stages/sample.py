@@ -12,6 +12,7 @@ from dgm.config.sections import SamplingConfig
 from dgm.data.arrays import load_arrays
 from dgm.model_api.ancestral import sample_ancestrally
 from dgm.model_api.contracts import AutoregressiveModel, Model
+from dgm.runs.atomic import check_writable
 from dgm.runs.files import RunFiles
 from dgm.runs.weights import load_weights
 from dgm.sampling.completion import upper_half
@@ -46,6 +47,7 @@ def main() -> None:
     params, files = load_params(), RunFiles(profile, name)
     common = params.common_config(profile)
     config, device = common.sampling, prepare_device(common.run, arguments.device, is_incremental=True)
+    check_writable(files.samples)
     model = build_model(params, name, profile, CIFAR10)
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device).eval()

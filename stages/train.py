@@ -23,6 +23,7 @@ from dgm.engine.result import TrainingResult
 from dgm.engine.session import Session
 from dgm.fingerprints import training_key
 from dgm.model_api.contracts import Fitted, GradientTrained, Model
+from dgm.runs.atomic import check_writable
 from dgm.runs.checkpoint import Scratch
 from dgm.runs.files import RunFiles
 from dgm.runs.provenance import make_provenance
@@ -57,6 +58,7 @@ def main() -> None:
     run_config, config = params.common_config(profile).run, training_config(params, name, profile)
     job = Job(name, profile, params, run_config, prepare_device(run_config, arguments.device))
     files, key = RunFiles(profile, name), training_key(params, name, profile)
+    check_writable(files.weights, files.curve, files.provenance)
     with Scratch(profile, name, key) as scratch:
         saved = scratch.load()
         with open_run(profile, name, key, saved["run"] if saved else None, "train") as run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,26 +29,35 @@ ROOT = Path(__file__).parent.parent
 NAMES = ["Übung.png", "a.png", "b c.png"]
 
 
-def train_for_no_time(model: str, seed: int = 0) -> None:
-    """Weights as they are before training, under the name of a cpu run of the working directory."""
-    torch.manual_seed(seed)
-    save_weights(RunFiles("cpu", model).weights, build_model(load_params(), model, "cpu", CIFAR10).state_dict())
+def train_for_no_time(model: str, root: Path = Path(".")) -> None:
+    """Weights as they are before training, under the name of a cpu run of the project at `root`."""
+    torch.manual_seed(0)
+    params = load_params(root / "params.yaml")
+    save_weights(RunFiles("cpu", model, root).weights, build_model(params, model, "cpu", CIFAR10).state_dict())
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose cpu profile is as small as the smoke profile, and a folder of pictures, as the working folder."""
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose cpu profile is as small as the smoke profile, and a folder of pictures: copied, never changed."""
+    root = tmp_path_factory.mktemp("original")
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for blocks in values["models"].values():
         blocks["cpu"] = copy.deepcopy(blocks["smoke"])  # the same object would be written as an anchor
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    (tmp_path / "pictures").mkdir()
+    (root / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    (root / "pictures").mkdir()
     pixels = np.random.default_rng(0).integers(100, 140, (len(NAMES), 32, 32, 3)).astype(np.uint8)
     for name, picture in zip(NAMES, pixels, strict=True):
-        Image.fromarray(picture).save(tmp_path / "pictures" / name)
+        Image.fromarray(picture).save(root / "pictures" / name)
+    train_for_no_time("pixelcnn_pp", root)
+    train_for_no_time("histogram_left", root)
+    return root
+
+
+@pytest.fixture
+def project(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project as the working folder."""
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    train_for_no_time("pixelcnn_pp")
-    train_for_no_time("histogram_left")
     return tmp_path
 
 

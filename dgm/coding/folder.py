@@ -19,6 +19,7 @@ from dgm.coding.names import pack_names, problem_of_names, unpack_names
 from dgm.data.pictures import read_folder, write_pngs
 from dgm.errors import StageError
 from dgm.model_api.contracts import AutoregressiveModel
+from dgm.runs.atomic import check_writable
 
 VERSION = "folder 2"  # part of the identity: a file of another layout is refused, and one without names too
 
@@ -37,6 +38,7 @@ def compress_folder(
         raise StageError(f"{folder}: {problem}; rename it")
     if path.exists() and not is_compressed(path):
         raise StageError(f"{path}: exists and is not a compressed image file; name another one")
+    check_writable(path)
     if content.skipped:
         print(content.skipped_line(folder), file=sys.stderr)
     images = torch.from_numpy(np.stack(list(content.images.values())))
@@ -59,9 +61,13 @@ def decompress_folder(
     content = read_compressed(path, identity_of(model, name, f"{code} {VERSION}"), name)
     try:
         names, words = unpack_names(content.words, content.num_images)
-        images = decompress(model, replace(content, words=words), track)
-    except (StageError, ValueError) as error:
+    except ValueError as error:
         raise StageError(f"{path}: {error}") from None
     paths = [folder / file_name for file_name in names]
+    check_writable(paths[0])
+    try:
+        images = decompress(model, replace(content, words=words), track)
+    except StageError as error:
+        raise StageError(f"{path}: {error}") from None
     write_pngs(paths, images.numpy())
     return paths

@@ -38,7 +38,7 @@ class Params(Config):
         """Raises: ConfigError if the profile has no common block."""
         if profile not in self.common:
             raise ConfigError(f"common.{profile}: missing; the profiles are {', '.join(self.common)}")
-        return self.common[profile]  # type: ignore[index]
+        return self.common[profile]  # type: ignore[index]  # any string may be asked for
 
     def own_section(self, model: str, profile: str, section: str) -> dict[str, Any]:
         """What the model's own blocks say, untyped: `all`, overlaid by the profile.
@@ -56,7 +56,7 @@ class Params(Config):
         own = self.own_section(model, profile, section)
         if section != "training":
             return own
-        defaults: Mapping[str, Any] = self.training_defaults.get(profile, {})  # type: ignore[call-overload]
+        defaults: Mapping[str, Any] = self.training_defaults.get(profile, {})  # type: ignore[call-overload]  # any string may be asked for
         if own.get("optimizer", defaults.get("optimizer")) != "muon":
             defaults = {key: value for key, value in defaults.items() if key != "muon_learning_rate"}
         return {**defaults, **own}
@@ -66,7 +66,7 @@ class Params(Config):
         for block in (profile, ALL):
             if key in self.models[model][block].get(section, {}):
                 return f"models.{model}.{block}.{section}.{key}"
-        if section == "training" and key in self.training_defaults.get(profile, {}):  # type: ignore[call-overload]
+        if section == "training" and key in self.training_defaults.get(profile, {}):  # type: ignore[call-overload]  # any string may be asked for
             return f"training_defaults.{profile}.{key}"
         return f"models.{model}.{profile}.{section}.{key}"
 

@@ -46,7 +46,7 @@ class Muon(Optimizer):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # torch returns the loss of a closure
         for group in self.param_groups:
             same_shape: dict[tuple[int, int], list[Tensor]] = {}
             for parameter in group["params"]:

@@ -88,7 +88,7 @@ def scan(gates: Tensor, weight: Tensor, pattern: ScanPattern, start_h: Tensor, s
     Shapes: gates (G, H * W, N, num_gates * h), input-to-state with bias, ordered [input, output, forget..., candidate];
     weight (G, len(context) * h, num_gates * h); start_h, start_c (G, h) -> (G, H * W, N, h), of the dtype of `gates`.
     """
-    return _Scan.apply(gates, weight.to(gates.dtype), start_h, start_c, pattern)  # type: ignore[return-value]
+    return _Scan.apply(gates, weight.to(gates.dtype), start_h, start_c, pattern)  # type: ignore[return-value]  # torch does not say what `apply` returns
 
 
 class _Scan(torch.autograd.Function):

@@ -42,6 +42,27 @@ def atomic_file(path: Path) -> Generator[BinaryIO]:
         raise
 
 
+def check_writable(*paths: Path) -> None:
+    """Makes sure that files can be written under these names, before the work that fills them; leaves nothing behind.
+
+    Raises: StageError naming the path and what is in its way.
+    """
+    for path in paths:
+        try:
+            folder = path.parent
+            while not folder.exists():
+                folder = folder.parent
+            if path.is_dir():
+                raise StageError(f"{path}: is a folder; name a file")
+            if not folder.is_dir():
+                raise StageError(f"{path}: cannot be written, because {folder} is not a folder; name another one")
+            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
+            os.close(descriptor)
+            os.unlink(temporary)
+        except OSError as error:
+            raise StageError(f"{path}: cannot be written ({error.strerror}); make its folder writable") from None
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic_file(path) as file:
         file.write(text.encode("utf-8"))

@@ -74,10 +74,6 @@ class TrackedRun:
             if step > self._last_steps.get(allowed_name(name), -1):
                 self._put("metric", allowed_name(name), float(value), step)
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
-        for name, value in tags.items():
-            self._put("tag", allowed_name(name), str(value)[:MAX_VALUE_CHARACTERS])
-
     def log_artifact(self, path: Path, folder: str | None) -> None:
         """Copies a file into the run's artifacts. Raises: FileNotFoundError."""
         if not path.exists():
@@ -109,7 +105,7 @@ class TrackedRun:
                 print(f"{warning}; nor could they be kept in {place}: {error.strerror}", file=sys.stderr, flush=True)
 
     def _put(
-        self, kind: Literal["metric", "param", "tag", "artifact", "status"], key: str, value: float | str, step: int = 0
+        self, kind: Literal["metric", "param", "artifact", "status"], key: str, value: float | str, step: int = 0
     ) -> None:
         self._outbox.put([Entry(kind, key, value, step, int(time.time() * 1000))])
 

@@ -2,7 +2,7 @@
 
 <run id>.jsonl has one entry a line, <run id>.files/ copies of the artifacts. Both survive a kill at any moment: the
 file is always replaced whole, an entry leaves it only when it is with the store, and sending one twice changes nothing
-there (the same point, parameter, tag or file again).
+there (the same point, parameter or file again).
 """
 
 from __future__ import annotations

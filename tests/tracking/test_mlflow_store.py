@@ -28,7 +28,6 @@ def test_two_stages_share_one_run(client: MlflowClient, project: Path) -> None:
         for step in range(3):
             train.log_metrics({"train_bits_per_subpixel": 5.0 - step, "term/weighted (64)": 1.0}, step)
         train.log_artifact(curve, "curves")
-        train.set_tags({"note": "first"})
         train.flush()
         assert client.get_run(train.run_id).info.status == "RUNNING"
     assert client.get_run(train.run_id).info.status == "FINISHED"
@@ -47,7 +46,7 @@ def test_two_stages_share_one_run(client: MlflowClient, project: Path) -> None:
     assert points(client, train.run_id, "test_bits_per_subpixel") == [(0, 3.5)]
     assert artifacts(client, train.run_id, "curves") == ["curves/curve.csv"]
     assert (project / "mlruns" / train.run_id / "artifacts" / "curves" / "curve.csv").exists()
-    expected = {"model": "vae", "profile": "cpu", "key": "k1", "note": "first"}
+    expected = {"model": "vae", "profile": "cpu", "key": "k1"}
     assert {name: run.data.tags[name] for name in expected} == expected
     assert len(client.search_runs([run.info.experiment_id])) == 1
     assert not (project / ".scratch").exists(), "nothing was left undelivered"

@@ -22,7 +22,7 @@ class Store:
         if not self.is_up:
             self.num_refused += 1
             raise ConnectionError("gone")
-        if any(entry.kind == "tag" for entry in batch):
+        if any(entry.key == "refused" for entry in batch):
             raise RejectedError("never")
         self.steps.extend(entry.step for entry in batch)
 
@@ -139,7 +139,7 @@ def test_a_refused_entry_takes_no_other_of_its_batch_with_it() -> None:
 def test_a_refused_batch_is_set_aside_and_does_not_block_the_rest() -> None:
     store = Store()
     outbox = Outbox(store.deliver, interval_seconds=60.0)
-    bad = Entry("tag", "name", "value", 0, 0)
+    bad = Entry("param", "refused", "value", 0, 0)
     outbox.put([bad])
     assert outbox.flush(5.0)
     outbox.put([metric(7)])

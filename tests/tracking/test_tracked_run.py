@@ -20,7 +20,7 @@ class VanishingClient:
         self.steps: list[int] = []
         self.status = "RUNNING"
 
-    def log_batch(self, run_id: str, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:
+    def log_batch(self, run_id: str, metrics: list[Any], params: list[Any]) -> None:
         self._answer()
         self.steps.extend(metric.step for metric in metrics)
 

@@ -36,7 +36,7 @@ def steps(client: MlflowClient, run_id: str) -> list[int]:
 
 def everything(project: Path) -> list[Entry]:
     (note := project / "note.txt").write_text("x")
-    others = [Entry("param", "width", "4", 0, 5), Entry("tag", "note", "first", 0, 5)]
+    others = [Entry("param", "width", "4", 0, 5), Entry("param", "note", "first", 0, 5)]
     artifact = Entry("artifact", "notes", str(note), 0, 5)
     return [*(metric(step) for step in range(3)), *others, artifact, Entry("status", "status", "FINISHED", 0, 5)]
 
@@ -49,7 +49,7 @@ def test_the_next_command_delivers_what_was_kept_and_deletes_it(
     open_run("cpu", "made", "k", None, "report").finish("FINISHED")
     run = client.get_run(run_id)
     assert steps(client, run_id) == [0, 1, 2]
-    assert (run.data.params["width"], run.data.tags["note"], run.info.status) == ("4", "first", "FINISHED")
+    assert (run.data.params["width"], run.data.params["note"], run.info.status) == ("4", "first", "FINISHED")
     assert (project / "mlruns" / run_id / "artifacts" / "notes" / "note.txt").read_text() == "x"
     assert not undelivered_folder().exists()
 
