@@ -1,10 +1,12 @@
 """Bits-back coding: a file as long as a model's variational bound says, from which the images come back.
 
-The coder is a stack. For each image, latents are taken off it under q(z | x), which shortens it by -log q; the pixels go
-onto it under P(x | z) and the latents under p(z). The decoder goes the other way and, once it has the image, puts back
-what q took. So an image costs -log P(x | z) - log p(z) + log q(z | x): the bound with one draw, the draw being what
-the stack held. The first image needs something to draw from: the initial bits. They are given back in the end, whatever
-they were; here they are pseudo-random, and the decoder checks them, so that nothing about the images can hide in them.
+The coder is a stack. For each image, latents are taken off it under q(z | x), which shortens it by -log q; the pixels
+go onto it under P(x | z) and the latents under p(z). The decoder goes the other way and, once it has the image, puts
+back what q took. So an image costs -log P(x | z) - log p(z) + log q(z | x): the bound with one draw, and what the
+stack held is the draw. The first image needs something to draw from: the initial bits. They are given back in the end,
+whatever they were; here they are pseudo-random, and the decoder checks them, so that nothing about the images can hide
+in them. Before each image, what it may take is exclusive-ored with pseudo-random words: the noise of one image would
+otherwise be the latents of the image before, as good as it was put there, and the file not an unbiased draw.
 
 Source: Townsend, Bird & Barber (2019), arXiv 1901.04866 (the chain of images on a stack); Townsend et al. (2020), arXiv
 1912.09953 (many steps); Ho, Lohn & Abbeel (2019), arXiv 1905.08500 (the coordinates of a flow).
@@ -32,7 +34,7 @@ from dgm.coding.codec import (
     sums_in_one_order,
 )
 from dgm.coding.container import Compressed
-from dgm.coding.latent_coder import NO_LATENTS, LatentCoder, Normal
+from dgm.coding.latent_coder import LatentCoder, Normal, UnusableLatentsError
 from dgm.coding.normal_grid import COARSE_BITS
 from dgm.errors import StageError
 from dgm.model_api.contracts import Model
@@ -42,7 +44,7 @@ from dgm.types import Images
 AnsCoder = constriction.stream.stack.AnsCoder  # type: ignore[attr-defined]
 
 GRID_NATS_PER_SUBPIXEL = 5e-4  # what the grid of the latents may cost; finer ones need more initial bits
-MAX_GRID_BITS = 16
+MAX_GRID_BITS = 15
 NUM_MEASURED = 16  # images by which the grid is chosen
 NUM_HEADER_WORDS = 2  # bits of the grid, number of initial words
 UNTOUCHED = 4  # words that stay below the lowest that was used, so that the coder never runs dry
@@ -60,9 +62,10 @@ def compress_by_bits_back(model: Model, images: Images, identity: int, track: Tr
     model.check_images(images)
     model.eval()
     bits, num_latents = _grid_of(model, images[:NUM_MEASURED])
-    num_reserved = 2 * num_latents + 64  # a latent takes 40 bits at most
-    coder = LatentCoder(AnsCoder(_initial_words(num_reserved), seal=True), bits)
+    num_reserved = _most_words(num_latents)
+    coder = LatentCoder(AnsCoder(_random_words("initial bits", num_reserved), seal=True), bits)
     for index in track(range(len(images) - 1, -1, -1)):
+        _scramble(coder, num_reserved, index)
         _encode(model, coder, images[index : index + 1].to(model.device))
     num_unused = max(0, coder.fewest_words - UNTOUCHED)
     header = np.array([bits, num_reserved - num_unused], np.uint32)
@@ -83,13 +86,13 @@ def decompress_by_bits_back(model: Model, compressed: Compressed, track: Track =
         coder = LatentCoder(AnsCoder(compressed.words[NUM_HEADER_WORDS:]), bits)
     except ValueError:  # constriction's, for a stack that ends with a word of zeros
         raise StageError(OTHER_PROBABILITIES) from None
-    parts = [_decode(model, coder) for _ in track(range(compressed.num_images))]
     try:
+        parts = [_decode(model, coder, index) for index in track(range(compressed.num_images))]
         initial = coder.stack.get_compressed(unseal=True)
-    except AssertionError:  # constriction's, for a stack that is not what it was before the first image
+    except (UnusableLatentsError, AssertionError):  # the latter constriction's: the stack does not end as it began
         raise StageError(OTHER_PROBABILITIES) from None
     images = torch.cat(parts)
-    is_whole = np.array_equal(initial, _initial_words(num_initial))
+    is_whole = np.array_equal(initial, _random_words("initial bits", num_initial))
     if not is_whole or pixels_checksum_of(images) != compressed.pixels_checksum:
         raise StageError(OTHER_PROBABILITIES)
     return images
@@ -105,10 +108,26 @@ def _header_of(words: np.ndarray) -> tuple[int, int]:
     return bits, num_initial
 
 
-def _initial_words(count: int) -> np.ndarray:
+def _most_words(num_latents: int) -> int:
+    """That one image takes off the stack: 48 bits for each latent at most."""
+    return 2 * num_latents + 64
+
+
+def _random_words(purpose: str, count: int) -> np.ndarray:
     """Pseudo-random words, the first of the sequence on top, so that fewer of them are the upper end of more."""
-    data = hashlib.shake_256(b"initial bits").digest(4 * count)
+    data = hashlib.shake_256(purpose.encode()).digest(4 * count)
     return np.frombuffer(data, "<u4").astype(np.uint32)[::-1].copy()
+
+
+def _scramble(coder: LatentCoder, most_words: int, index: int) -> None:
+    """Makes what image `index` may take look random; a second time, undoes it.
+
+    The word on top is left as it is: the coder needs it not to be zero.
+    """
+    words = coder.stack.get_compressed()
+    count = min(most_words, len(words) - 1)
+    words[len(words) - 1 - count : -1] ^= _random_words(f"image {index}", count)
+    coder.stack = AnsCoder(words)
 
 
 def _steps(model: Model, num_images: int, images: Images | None = None) -> LatentSteps:
@@ -131,10 +150,8 @@ def _encode(model: Model, coder: LatentCoder, image: Images) -> None:
         coder.push_prior(index)
 
 
-def _decode(model: Model, coder: LatentCoder) -> Images:
+def _decode(model: Model, coder: LatentCoder, index: int) -> Images:
     """Takes one image off the stack. Shapes: -> uint8 (1, C, H, W)."""
-    if coder.stack.is_empty():
-        raise StageError(OTHER_PROBABILITIES)
     steps = _steps(model, 1)
     drawn: list[np.ndarray] = []
     for _ in range(steps.num_steps):
@@ -144,6 +161,9 @@ def _decode(model: Model, coder: LatentCoder) -> Images:
     symbols = np.asarray(coder.stack.decode(Categorical(perfect=False), _pixel_probabilities(steps)))
     image = torch.from_numpy(symbols.astype(np.uint8)).view(1, *model.spec.shape)
     _put_back(_steps(model, 1, image.to(model.device)), coder, drawn)
+    if coder.stack.num_words() < UNTOUCHED:
+        raise StageError(OTHER_PROBABILITIES)
+    _scramble(coder, _most_words(sum(len(places) for places in drawn)), index)
     return image
 
 
@@ -158,10 +178,10 @@ def _put_back(steps: LatentSteps, coder: LatentCoder, drawn: list[np.ndarray]) -
 
 
 def _pixel_probabilities(steps: LatentSteps) -> np.ndarray:
-    """Shapes: -> float32 (sub-pixels, levels). Raises: StageError if one is not finite."""
+    """Shapes: -> float32 (sub-pixels, levels). Raises: UnusableLatentsError if one is not finite."""
     probabilities = probabilities_of(steps.log_pmf().flatten(0, -2))
     if not np.isfinite(probabilities).all():
-        raise StageError(NO_LATENTS)
+        raise UnusableLatentsError
     return probabilities
 
 

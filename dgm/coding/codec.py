@@ -11,7 +11,7 @@ impossible costs 24 bits where its claim is more, so a file may also end slightl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ from dgm.errors import StageError
 from dgm.model_api.contracts import AutoregressiveModel, Model
 from dgm.types import Images
 
-Track = Callable[[Iterable[int]], Iterable[int]]
+Track = Callable[[Sequence[int]], Iterable[int]]
 
 # constriction is one extension module: its parts are attributes, not modules to import from
 Categorical = constriction.stream.model.Categorical  # type: ignore[attr-defined]

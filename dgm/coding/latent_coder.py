@@ -19,11 +19,16 @@ from dgm.coding.normal_grid import NormalGrid, pop_uniform, push_uniform
 from dgm.errors import StageError
 from dgm.model_api.latent_steps import Gaussian, Posterior
 
-PRIOR_REACH = 64  # standard deviations: a latent beyond them would be cut off
-NOISE_REACH = 6  # few bins of the tail, each of which the coder gives more probability than it has
-NOISE_BITS = 3  # 8 noises in a place where the posterior is as wide as the prior; more where it is narrower
+PRIOR_REACH = 32  # standard deviations: a latent beyond them would be cut off
+NOISE_REACH = 7  # no more, so that all noises can be counted in 24 bits
+NOISE_BITS = 5  # 32 noises in a place where the posterior is as wide as the prior; more where it is narrower
 
-NO_LATENTS = "the model's latents are not finite numbers on this machine: its weights are not usable"
+
+class UnusableLatentsError(StageError):
+    """Numbers that are not finite, or latents that cannot have been drawn."""
+
+    def __init__(self) -> None:
+        super().__init__("the model's latents are not finite numbers: its weights are not usable")
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,10 @@ class Normal:
 
     @classmethod
     def of(cls, gaussian: Gaussian) -> Normal:
-        """Raises: StageError if a number is not finite."""
+        """Raises: UnusableLatentsError if a number is not finite."""
         mean, log_std = (part.double().cpu().numpy().ravel() for part in torch.broadcast_tensors(*gaussian))
         if not (np.isfinite(mean).all() and np.isfinite(log_std).all()):
-            raise StageError(NO_LATENTS)
+            raise UnusableLatentsError
         return cls(mean, np.exp(log_std))
 
 
@@ -46,7 +51,7 @@ class LatentCoder:
     """A stack with the grids of one file. bits: the places of a latent are 2^-bits of its prior's deviation apart."""
 
     def __init__(self, stack: Any, bits: int) -> None:
-        self.stack = stack
+        self.stack = stack  # constriction's AnsCoder
         self.places = NormalGrid(bits, PRIOR_REACH)
         self.noises = NormalGrid(bits + NOISE_BITS, NOISE_REACH)
         self.fewest_words: int = stack.num_words()  # that the stack ever had
@@ -68,10 +73,10 @@ class LatentCoder:
         return index
 
     def push_posterior(self, prior: Gaussian, posterior: Posterior, index: np.ndarray) -> None:
-        """Undoes pop_posterior. Raises: StageError if these latents cannot have been drawn from the posterior."""
+        """Undoes pop_posterior. Raises: UnusableLatentsError if the posterior cannot have led to these latents."""
         first, count = self._noises_of(Normal.of(prior), Normal.of(posterior(self.latents(prior, index))), index)
         if not (count > 0).all():
-            raise StageError(NO_LATENTS)
+            raise UnusableLatentsError
         self.noises.push(self.stack, first + pop_uniform(self.stack, count))
 
     def push_prior(self, index: np.ndarray) -> None:

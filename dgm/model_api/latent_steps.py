@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
+from dgm.model_api.contracts import AutoregressiveModel, Model
 from dgm.types import Images
 
 Gaussian: TypeAlias = tuple[Tensor, Tensor]  # mean and log of the standard deviation of each latent of a step
@@ -53,6 +54,11 @@ class HasLatentSteps(Protocol):
     def latent_steps(self, num_images: int, images: Images | None = None) -> LatentSteps:
         """The steps of `num_images` images, before the first. Shapes: images uint8 (N, C, H, W)."""
         ...
+
+
+def can_compress(kind: type[Model]) -> bool:
+    """Whether images can be coded with models of this class: by exact conditionals, or by bits-back."""
+    return issubclass(kind, AutoregressiveModel) or issubclass(kind, HasLatentSteps)
 
 
 def fixed(gaussian: Gaussian | None) -> Posterior:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from dgm.distributions.discretized_logistic import discretized_logistic_log_pmf, unit_from_levels
@@ -28,7 +27,7 @@ class GlimpseSteps(LatentSteps):
         self.found = self._look()
 
     def prior(self) -> Gaussian:
-        zero = torch.zeros(len(self.canvas[0]), self.model.config.num_latents, device=self.model.device)
+        zero = self.model.first_canvas.new_zeros(len(self.canvas[0]), self.model.config.num_latents)
         return zero, zero
 
     def posterior(self) -> Posterior:

@@ -139,7 +139,7 @@ class VAESteps(LatentSteps):
         self.model = model
         stride, spec = model.linear.patch_size, model.spec
         shape = (num_images, model.config.num_latents, spec.height // stride, spec.width // stride)
-        self.z = torch.zeros(shape, device=model.device)
+        self.z = model.head_posterior.weight.new_zeros(shape)
         self.found: Gaussian | None = None
         if images is not None:
             posterior = model.encode(images)
