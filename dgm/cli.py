@@ -135,14 +135,14 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], align: S
 
 def list_models(arguments: argparse.Namespace) -> None:
     """Every model of the registry: what its likelihood is and whether it compresses."""
-    from dgm.model_api.contracts import AutoregressiveModel
+    from dgm.model_api.latent_steps import can_compress
     from dgm.registry import MODELS, model_class
     from dgm.reporting.published import CATALOGUE
 
     rows: list[tuple[str, ...]] = []
     for name in sorted(MODELS):
         kind, entry = model_class(name), CATALOGUE[name]
-        compresses = "yes" if issubclass(kind, AutoregressiveModel) else "no"
+        compresses = "yes" if can_compress(kind) else "no"
         rows.append((name, entry.name[:28], entry.family, likelihood_of(kind), compresses))
     _print_table(("model", "name", "family", "likelihood", "compress"), rows, ["left"] * 5)
 

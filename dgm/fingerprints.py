@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dgm.config.params import Params
-from dgm.model_api.contracts import Fitted
+from dgm.model_api.contracts import Fitted, LatentVariableModel
 from dgm.registry import MODELS, SCORED, model_class
 from dgm.runs.atomic import key_of, write_text
 from dgm.runs.files import RunFiles
@@ -39,13 +39,15 @@ WORK = {  # what a stage does with a model, besides the model itself
     "sample": "stages.sample:draw",
     "compress": "dgm.coding.proof:prove",
 }
+BOUND_CODED = "dgm.coding.bound_proof:prove_bound"  # what compress does with a latent-variable model
 STAGES = ("train", *WORK)
 WORK_OF_ONE = {"ppca": {"ppca_ladder": "stages.ppca_ladder:make_rungs"}}  # stages that only this model has
 COUNTING = ("num_acting_parameters", "idle_weights")  # for the report only
+STEPS = ("latent_steps",)  # for the coder only
 UNUSED = {  # methods of models that a stage never calls: an edit of a sampler trains nothing anew
-    "train": ("sample", "sample_density", "conditionals", "importance_weighted", "num_parameters", *COUNTING),
-    "evaluate": ("sample", "sample_density", "conditionals", "objective", *COUNTING),
-    "sample": COUNTING,
+    "train": ("sample", "sample_density", "conditionals", "importance_weighted", "num_parameters", *COUNTING, *STEPS),
+    "evaluate": ("sample", "sample_density", "conditionals", "objective", *COUNTING, *STEPS),
+    "sample": (*COUNTING, *STEPS),
     "compress": ("sample", "sample_density", "objective", "prepare", *COUNTING),
     "ppca_ladder": COUNTING,
 }
@@ -59,13 +61,17 @@ def fingerprint(stage: str, model: str, root: Path = CODE) -> str:
 
 def coder_code(model: str, root: Path = CODE) -> str:
     """Digest of the code that reads what `model` compressed."""
-    return code_graph(root.resolve(), UNUSED["compress"]).digest(["dgm.coding.codec:decompress", MODELS[model]])
+    is_bound = issubclass(model_class(model), LatentVariableModel)
+    decoder = "dgm.coding.bits_back:decompress_by_bits_back" if is_bound else "dgm.coding.codec:decompress"
+    return code_graph(root.resolve(), UNUSED["compress"]).digest([decoder, MODELS[model]])
 
 
 def entries(stage: str, model: str) -> list[str]:
     """Where the work of a stage on a model begins, as "package.module:name"."""
     if stage == "train":
         work = FITTED if issubclass(model_class(model), Fitted) else TRAINED
+    elif stage == "compress" and issubclass(model_class(model), LatentVariableModel):
+        work = BOUND_CODED
     else:
         work = {**WORK, **WORK_OF_ONE.get(model, {})}[stage]
     scored = SCORED if stage == "evaluate" else {}

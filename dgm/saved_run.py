@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from dgm.errors import StageError
 from dgm.evaluation.evaluate import evaluate_split
 from dgm.fingerprints import coder_code
 from dgm.model_api.contracts import AutoregressiveModel, LogLikelihood, Model
+from dgm.model_api.latent_steps import can_compress
 from dgm.runs.files import RunFiles
 from dgm.runs.progress import track
 from dgm.runs.weights import load_weights
@@ -103,8 +104,10 @@ class SavedRun:
     def compress(self, folder: Path | str, path: Path | str) -> float:
         """Writes all PNG images of a folder into one file; its bits per sub-pixel, names and header included.
 
+        A latent-variable model codes by bits-back: some three images' worth of initial bits are in the file too.
+
         The content decides what is a PNG image; what else is in the folder is skipped and listed on stderr.
-        Raises: StageError naming an image that is not a 32x32 RGB PNG, or if the model is not autoregressive.
+        Raises: StageError naming an image that is not a 32x32 RGB PNG, or if the model cannot compress.
         """
         return compress_folder(self._coder(), self.name, self._code(), Path(folder), Path(path), self._bar)
 
@@ -119,16 +122,17 @@ class SavedRun:
         result = evaluate_split(self.model, images, self.evaluation, self.seed, self.name, track)
         return LogLikelihood(result.nats, result.method)
 
-    def _coder(self) -> AutoregressiveModel:
-        if not isinstance(self.model, AutoregressiveModel):
-            raise StageError(f"{self.name} cannot compress: only autoregressive models have exact conditionals")
+    def _coder(self) -> Model:
+        if not can_compress(type(self.model)):
+            raise StageError(f"{self.name} cannot compress: it has neither exact conditionals nor latents to code")
         return self.model
 
     def _code(self) -> str:
         return coder_code(self.name)
 
-    def _bar(self, steps: Iterable[int]) -> Iterable[int]:
-        return track(steps, self.model.spec.num_subpixels, f"code {self.name}", "sub-pixel")
+    def _bar(self, steps: Sequence[int]) -> Iterable[int]:
+        unit = "sub-pixel" if isinstance(self.model, AutoregressiveModel) else "image"
+        return track(steps, len(steps), f"code {self.name}", unit)
 
 
 def load_run(profile: str, model: str, root: Path | str | None = None) -> SavedRun:

@@ -19,6 +19,7 @@ from dgm.config.sections import (
     TrainingConfig,
 )
 from dgm.model_api.contracts import AutoregressiveModel, Fitted, LatentVariableModel, Model
+from dgm.model_api.latent_steps import can_compress
 from dgm.registry import MODELS, model_class, scored_class
 from dgm.types import CIFAR10, NUM_TEST_IMAGES, ImageSpec
 
@@ -76,7 +77,7 @@ def evaluation_config(params: Params, name: str, profile: str) -> EvaluationConf
 
 
 def compression_config(params: Params, name: str, profile: str) -> CompressionConfig:
-    """The section `compression` of an autoregressive model; no other model compresses."""
+    """The section `compression` of a model with exact conditionals or latents; no other model compresses."""
     return _typed(CompressionConfig, params, name, profile, "compression")
 
 
@@ -86,7 +87,7 @@ def acting_values(params: Params, name: str, profile: str) -> dict[str, dict[str
     Raises: ConfigError if a section is wrong.
     """
     kinds = [model_config, training_config, evaluation_config]
-    if issubclass(model_class(name), AutoregressiveModel):
+    if can_compress(model_class(name)):
         kinds.append(compression_config)
     configs = {section: kind(params, name, profile) for section, kind in zip(SECTIONS, kinds, strict=False)}
     values = {section: config.model_dump() for section, config in configs.items()}
@@ -102,10 +103,17 @@ def _idle_keys(name: str, config: Config) -> list[str]:
 
 def _check_compression(params: Params, name: str, profile: str) -> None:
     """Raises: ConfigError if the section is wrong, or not empty where a model compresses nothing."""
-    if issubclass(model_class(name), AutoregressiveModel):
+    if can_compress(model_class(name)):
         compression_config(params, name, profile)
     elif own := params.own_section(name, profile, "compression"):
-        _refuse(params, name, profile, "compression", own, "is not autoregressive and compresses nothing")
+        _refuse(
+            params,
+            name,
+            profile,
+            "compression",
+            own,
+            "compresses nothing (no exact conditionals, no latents)",
+        )
 
 
 def _refuse(params: Params, name: str, profile: str, section: str, keys: Iterable[str], reason: str) -> NoReturn:

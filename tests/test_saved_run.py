@@ -266,6 +266,19 @@ def test_files_are_never_overwritten(project: Path) -> None:
         run.decompress("pictures.dgm", "pictures")
 
 
+@pytest.mark.parametrize("model", ["vae", "draw"])
+def test_a_latent_variable_model_compresses_by_bits_back(project: Path, model: str) -> None:
+    train_for_no_time(model)
+    run = load_run("cpu", model)
+    bits = run.compress("pictures", "pictures.dgm")
+    assert bits == pytest.approx(8 * Path("pictures.dgm").stat().st_size / (len(NAMES) * 3072))
+    assert [path.name for path in run.decompress("pictures.dgm", "again")] == sorted(NAMES)
+    assert contents("again") == contents("pictures")
+    Path("pictures.dgm").write_bytes(Path("pictures.dgm").read_bytes()[:-4])
+    with pytest.raises(StageError, match=r"^pictures\.dgm: truncated or altered[^\n]*$"):
+        run.decompress("pictures.dgm", "third")
+
+
 def test_a_run_that_is_not_there_and_a_model_that_cannot_compress(project: Path) -> None:
     with pytest.raises(StageError, match=r"made/weights/weights\.safetensors: no trained weights; run `python"):
         load_run("cpu", "made")

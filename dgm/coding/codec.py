@@ -11,7 +11,7 @@ impossible costs 24 bits where its claim is more, so a file may also end slightl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,10 +22,10 @@ from torch import Tensor
 
 from dgm.coding.container import Compressed, checksum
 from dgm.errors import StageError
-from dgm.model_api.contracts import AutoregressiveModel
+from dgm.model_api.contracts import AutoregressiveModel, Model
 from dgm.types import Images
 
-Track = Callable[[Iterable[int]], Iterable[int]]
+Track = Callable[[Sequence[int]], Iterable[int]]
 
 # constriction is one extension module: its parts are attributes, not modules to import from
 Categorical = constriction.stream.model.Categorical  # type: ignore[attr-defined]
@@ -39,7 +39,7 @@ OTHER_PROBABILITIES = (
 MAX_IMAGES_AT_ONCE = 1000  # coded side by side; more come in further passes, so that memory does not grow with them
 
 
-def identity_of(model: AutoregressiveModel, name: str, code: str) -> int:
+def identity_of(model: Model, name: str, code: str) -> int:
     """64 bits over the model's name, image size, weights and code: a file is only read by what wrote it."""
     parts = [name.encode(), repr(model.spec).encode(), code.encode()]
     for key, tensor in sorted(model.state_dict().items()):
@@ -77,9 +77,9 @@ def compress(model: AutoregressiveModel, images: Images, identity: int, track: T
         flat, conditionals = batch.flatten(1).long().to(model.device), model.conditionals(len(batch))
         for index in track(model.order().tolist()):
             symbols = flat[:, index]
-            encoder.encode(symbols.cpu().numpy().astype(np.int32), family, _probabilities(conditionals.log_pmf()))
+            encoder.encode(symbols.cpu().numpy().astype(np.int32), family, probabilities_of(conditionals.log_pmf()))
             conditionals.push(symbols)
-    return Compressed(len(images), identity, _pixels_checksum(images), encoder.get_compressed())
+    return Compressed(len(images), identity, pixels_checksum_of(images), encoder.get_compressed())
 
 
 @sums_in_one_order()
@@ -97,7 +97,7 @@ def decompress(model: AutoregressiveModel, compressed: Compressed, track: Track 
     for first in range(0, num_images, MAX_IMAGES_AT_ONCE):
         parts.append(_decode(model, decoder, min(MAX_IMAGES_AT_ONCE, num_images - first), track))
     images = torch.cat(parts)
-    if _pixels_checksum(images) != compressed.pixels_checksum:
+    if pixels_checksum_of(images) != compressed.pixels_checksum:
         raise StageError(OTHER_PROBABILITIES)
     return images
 
@@ -107,7 +107,7 @@ def _decode(model: AutoregressiveModel, decoder: Any, num_images: int, track: Tr
     flat = torch.zeros(num_images, model.spec.num_subpixels, dtype=torch.uint8)
     conditionals, family = model.conditionals(num_images), Categorical(perfect=False)
     for index in track(model.order().tolist()):
-        probabilities = _probabilities(conditionals.log_pmf())
+        probabilities = probabilities_of(conditionals.log_pmf())
         try:
             decoded = decoder.decode(family, probabilities)
         except AssertionError:  # constriction's, for words that no sequence of these probabilities leads to
@@ -123,10 +123,11 @@ def _least_bits(levels: int) -> float:
     return (levels - 1) * 2.0**-24 / math.log(2)
 
 
-def _probabilities(log_pmf: Tensor) -> np.ndarray:
-    """Shapes: (N, levels) -> float32 (N, levels)."""
+def probabilities_of(log_pmf: Tensor) -> np.ndarray:
+    """What the coder takes. Shapes: (N, levels) -> float32 (N, levels)."""
     return torch.softmax(log_pmf.double(), dim=-1).float().cpu().numpy()
 
 
-def _pixels_checksum(images: Images) -> int:
+def pixels_checksum_of(images: Images) -> int:
+    """64 bits over the pixels, by which the decoder knows that it returns the right ones."""
     return checksum(images.cpu().contiguous().numpy().tobytes())

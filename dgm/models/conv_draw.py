@@ -21,11 +21,13 @@ from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise
 from dgm.distributions.discretized_logistic import (
     LOG_SCALE_OF_UNIT_VARIANCE,
     LOG_SCALE_RANGE,
+    discretized_logistic_log_pmf,
     discretized_logistic_log_prob,
     unit_from_levels,
 )
 from dgm.distributions.precision import sum_per_image
 from dgm.families.unrolled import UnrolledModel
+from dgm.model_api.latent_steps import Gaussian, LatentSteps, Posterior, fixed
 from dgm.nets.lstm_cells import ConvLSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
 from dgm.nets.zero_layers import bias_of
@@ -196,3 +198,46 @@ class ConvDRAW(UnrolledModel[ConvDRAWConfig]):
         """Standard normal draws. Shapes: -> (steps, N, latents, h, w)."""
         shape = (self.config.num_steps, num_images, self.config.num_latents, *self.grid)
         return standard_noise(shape, generator, self.first_canvas)
+
+    def latent_steps(self, num_images: int, images: Images | None = None) -> LatentSteps:
+        return ConvDRAWSteps(self, num_images, images)
+
+
+class ConvDRAWSteps(LatentSteps):
+    """Canvas and states after some steps, and the posterior of the next one if there are images."""
+
+    def __init__(self, model: ConvDRAW, num_images: int, images: Images | None) -> None:
+        self.model, self.num_steps = model, model.config.num_steps
+        self.canvas, self.encoder, self.decoder = model.start(num_images)
+        self.latents: list[Tensor] = []
+        self.seen = model.likelihood(self.canvas, self.latents)
+        self.x: Tensor | None = None
+        if images is not None:
+            self.x = unit_from_levels(images, model.spec.levels, model.first_canvas.dtype)
+            self.frames = model.frames(self.x)
+        self.found = self._look()
+
+    def prior(self) -> Gaussian:
+        prior = self.model.prior(self.decoder)
+        return prior.mean, prior.log_std
+
+    def posterior(self) -> Posterior:
+        return fixed(self.found)
+
+    def push(self, z: Tensor) -> None:
+        self.latents.append(z.to(self.canvas))
+        self.canvas, self.decoder = self.model.paint(self.latents[-1], self.canvas, self.seen, self.decoder)
+        self.seen = self.model.likelihood(self.canvas, self.latents)
+        self.found = self._look()
+
+    def log_pmf(self) -> Tensor:
+        return discretized_logistic_log_pmf(*self.seen, self.model.spec.levels)
+
+    def _look(self) -> Gaussian | None:
+        """The posterior of the next step; the encoder moves on."""
+        if self.x is None or len(self.latents) == self.num_steps:
+            return None
+        evidence = self.model.read_image(torch.cat([self.x, self.x - self.seen[0]], dim=1))
+        self.encoder = self.model.encoder([evidence, self.decoder[0]], self.encoder)
+        found = self.model.posterior(self.encoder, self.frames[len(self.latents)])
+        return found.mean, found.log_std

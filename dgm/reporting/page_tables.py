@@ -90,6 +90,7 @@ def compression_table(rows: Sequence[Row]) -> Table:
         Column("Model", lambda pair: pair[0].published.name),
         Column("Written", lambda pair: number(pair[1].compressed_bits_per_subpixel, 4), is_number=True),
         Column("Claimed", lambda pair: number(pair[1].claimed_bits_per_subpixel, 4), is_number=True),
+        Column("Initial bits", lambda pair: number(pair[1].initial_bits or None, 0), is_number=True),
         Column("Overhead", lambda pair: _overhead(pair[1]), is_number=True),
         Column("Images", lambda pair: number(pair[1].num_images, 0), is_number=True),
         Column("Read back", lambda pair: "bit for bit" if pair[1].is_lossless else "DIFFERS"),

@@ -59,7 +59,7 @@ RESULT_COLUMNS: Mapping[str, Callable[[Row], object]] = {
     **_from("published", "published_compute"),
     **_from("compression", "compressed_bits_per_subpixel", "claimed_bits_per_subpixel"),
     "num_compressed_images": lambda row: (row.compression and row.compression.num_images) or None,
-    **_from("compression", "is_lossless"),
+    **_from("compression", "initial_bits", "is_lossless"),
     "is_current": lambda row: row.is_current,
     **_from("provenance", "mlflow_run_id", "git_commit", "git_is_dirty", "finished_at"),
 }

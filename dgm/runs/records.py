@@ -137,7 +137,11 @@ class Provenance:
 
 @dataclass(frozen=True, config=CHECKED)
 class Compression:
-    """compression/<model>.json: what the entropy coder really wrote. None where the model has no conditionals."""
+    """compression/<model>.json: what the entropy coder really wrote. None where the model cannot be coded.
+
+    A bound is coded by bits-back: the claim is the bound with one draw for the same images, and the bits per sub-pixel
+    leave out `initial_bits`, which were in the file before the first image and come back after the last one.
+    """
 
     model: Text
     profile: Text
@@ -147,6 +151,7 @@ class Compression:
     file_bytes: PositiveInt | None
     is_lossless: bool | None
     reason: str
+    initial_bits: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Compression:

@@ -109,7 +109,7 @@ def test_an_iterated_fit_without_iterations_is_refused(values: dict[str, Any]) -
         ("nice", "evaluation", "num_importance_samples"),
         ("deep_diffusion", "evaluation", "num_importance_samples"),
         ("nice", "compression", "num_images"),
-        ("vae", "compression", "num_images"),
+        ("deep_diffusion", "compression", "num_images"),
         ("made", "training", "muon_learning_rate"),
         ("uniform", "training", "learning_rate"),
         ("deep_gmm", "training", "batch_size"),

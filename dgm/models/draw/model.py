@@ -36,6 +36,7 @@ from dgm.models.draw.attention_window import (
     parameters_of_cover,
     parameters_of_tiles,
 )
+from dgm.models.draw.glimpse_steps import GlimpseSteps
 from dgm.nets.lstm_cells import LSTMCell, LSTMState
 from dgm.nets.patch_pca import PatchPCA
 from dgm.nets.zero_layers import zero_layer
@@ -237,3 +238,6 @@ class DRAW(UnrolledModel[DRAWConfig]):
         """Standard normal draws. Shapes: -> (steps, N, latents)."""
         shape = (self.config.num_steps, num_images, self.config.num_latents)
         return standard_noise(shape, generator, self.first_canvas)
+
+    def latent_steps(self, num_images: int, images: Images | None = None) -> GlimpseSteps:
+        return GlimpseSteps(self, num_images, images)

@@ -20,12 +20,14 @@ from dgm.distributions.diagonal_gaussian import DiagonalGaussian, standard_noise
 from dgm.distributions.discretized_logistic import (
     LOG_SCALE_OF_UNIT_VARIANCE,
     LOG_SCALE_RANGE,
+    discretized_logistic_log_pmf,
     discretized_logistic_log_prob,
     sample_discretized_logistic,
     unit_from_levels,
 )
 from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import GradientTrained, LatentVariableModel, Objective
+from dgm.model_api.latent_steps import Gaussian, LatentSteps, Posterior, fixed
 from dgm.models.vae.residual_pyramid import DownwardPyramid, UpwardPyramid, total_stride
 from dgm.nets.patch_pca import PatchPCA
 from dgm.nets.zero_layers import zero_layer
@@ -112,6 +114,9 @@ class VAE(GradientTrained[VAEConfig], LatentVariableModel[VAEConfig]):
         log_ratio = DiagonalGaussian.standard(z).log_density(z) - posterior.log_density(z)
         return self.reconstruction(images, z) + sum_per_image(log_ratio)
 
+    def latent_steps(self, num_images: int, images: Images | None = None) -> LatentSteps:
+        return VAESteps(self, num_images, images)
+
     @torch.no_grad()
     def sample(self, num_images: int, generator: torch.Generator, temperature: float = 1.0) -> Images:
         stride = self.linear.patch_size
@@ -123,3 +128,32 @@ class VAE(GradientTrained[VAEConfig], LatentVariableModel[VAEConfig]):
     def num_parameters(self) -> int:
         """Those of the networks and of the principal components."""
         return super().num_parameters() + self.linear.num_parameters()
+
+
+class VAESteps(LatentSteps):
+    """One step: all latents at once."""
+
+    num_steps = 1
+
+    def __init__(self, model: VAE, num_images: int, images: Images | None) -> None:
+        self.model = model
+        stride, spec = model.linear.patch_size, model.spec
+        shape = (num_images, model.config.num_latents, spec.height // stride, spec.width // stride)
+        self.z = model.head_posterior.weight.new_zeros(shape)
+        self.found: Gaussian | None = None
+        if images is not None:
+            posterior = model.encode(images)
+            self.found = (posterior.mean, posterior.log_std)
+
+    def prior(self) -> Gaussian:
+        zero = torch.zeros_like(self.z)
+        return zero, zero
+
+    def posterior(self) -> Posterior:
+        return fixed(self.found)
+
+    def push(self, z: Tensor) -> None:
+        self.z = z.to(self.z)
+
+    def log_pmf(self) -> Tensor:
+        return discretized_logistic_log_pmf(*self.model.decode(self.z), self.model.spec.levels)

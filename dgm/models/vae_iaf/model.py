@@ -28,6 +28,7 @@ from dgm.distributions.discretized_logistic import (
 from dgm.distributions.precision import sum_per_image
 from dgm.model_api.contracts import GradientTrained, LatentVariableModel, Objective
 from dgm.models.vae_iaf.bidirectional_layer import BidirectionalLayer, Evidence
+from dgm.models.vae_iaf.ladder_steps import LadderSteps
 from dgm.nets.layer_list import LayerList
 from dgm.nets.patch_pca import PatchPCA
 from dgm.nets.zero_layers import zero_layer
@@ -165,6 +166,16 @@ class VAEIAF(GradientTrained[VAEIAFConfig], LatentVariableModel[VAEIAFConfig]):
     def log_weights(self, images: Images, generator: torch.Generator) -> Tensor:
         reconstruction, kl_maps = self.draw(images, self.noise(len(images), generator))
         return reconstruction - torch.cat(kl_maps, dim=1).sum(dim=1)
+
+    def latent_steps(self, num_images: int, images: Images | None = None) -> LadderSteps:
+        if images is None:
+            return LadderSteps(self, num_images, (), ())
+        x = unit_from_levels(images, self.spec.levels, self.top.dtype)
+        h, evidence = self.stem(2 * x), list[Evidence]()
+        for layer in reversed(self.layers):
+            h, found = layer.up(h)
+            evidence.insert(0, found)
+        return LadderSteps(self, num_images, evidence, self._frames(x))
 
     @torch.no_grad()
     def sample(self, num_images: int, generator: torch.Generator, temperature: float = 1.0) -> Images:
