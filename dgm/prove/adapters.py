@@ -61,7 +61,7 @@ class NetworkModel(AutoregressiveModel[Config]):
 
     @abstractmethod
     def used(self, parameters: Tensor) -> Tensor:
-        """What each sub-pixel's conditional is made of. Shapes: (N, H, W, P) -> (N, H, W, C, Q)."""
+        """What each sub-pixel's conditional is made of, and nothing else. Shapes: (N, H, W, P) -> (N, H, W, C, Q)."""
 
     def given(self, images: Images) -> Tensor:
         """What the network reads. Shapes: uint8 (N, C, H, W) -> its input."""
@@ -153,7 +153,8 @@ class Logits(NetworkModel):
         return (chosen - logits.logsumexp(dim=-1)).sum(dim=-1)
 
     def used(self, parameters: Tensor) -> Tensor:
-        return categorical.log_pmf(self._logits(parameters))
+        logits = self._logits(parameters)
+        return logits - logits[..., :1]  # what is added to all logits changes no probability
 
 
 class PixelMixture(NetworkModel):
@@ -183,8 +184,9 @@ class PixelMixture(NetworkModel):
         return self._mixture(parameters).log_prob(values)
 
     def used(self, parameters: Tensor) -> Tensor:
-        channels = self.spec.channels
-        groups = parameters.unflatten(-1, (num_mixture_parameters(channels, 1), -1))
+        channels, mixture = self.spec.channels, self._mixture(parameters)
+        weights = (mixture.log_weights - mixture.log_weights[..., :1]).unsqueeze(-2)
+        groups = torch.cat([weights, mixture.means, mixture.log_scales, mixture.coefficients], dim=-2)
         last = [0, *range(channels), *range(channels)]  # the first channel that uses each group
         last += [channel for channel in range(1, channels) for _ in range(channel)]
         is_used = torch.tensor(last, device=groups.device) <= torch.arange(channels, device=groups.device).unsqueeze(1)
@@ -221,4 +223,5 @@ class LogisticMixtures(NetworkModel):
         return torch.logsumexp(log_weights + components, dim=-1).sum(dim=-1)
 
     def used(self, parameters: Tensor) -> Tensor:
-        return parameters.unflatten(-1, (self.spec.channels, -1))
+        log_weights, means, log_scales = self._parts(parameters)
+        return torch.cat([log_weights - log_weights[..., :1], means, log_scales], dim=-1)

@@ -171,14 +171,16 @@ def causal(target: Target, device: str, images: Images, seconds: float) -> Check
         return line(name, None, "there are no conditionals whose causes could be looked for")
     try:
         model.double()
-        noise, why = rounding_of(model, images[:1].to(device))
+        certain, why = rounding_of(model, images[:1].to(device))
     except Exception as error:
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.float() if tensor.dtype == torch.float64 else tensor.data
-        noise, _ = rounding_of(model, images[:1].to(device))
+        certain, _ = rounding_of(model, images[:1].to(device))
         why = f"float32, since float64 fails with {described(error, target.folder)[:150]}"
-    how = f"in float64, changes of {noise:.0e}" if not why else f"{why}, changes of {noise:.0e}"
-    search = LeakSearch(model, images, noise).run(seconds)
+    search = LeakSearch(model, images, certain).run(seconds)
+    how = why or "in float64"
+    if search.floor:
+        how += f", changes below {search.floor:.0e} are rounding here"
     if search.leak is not None:
         return line(name, False, f"{_leak_in_words(search.leak, model.spec)} ({how}; found in {search.seconds:.0f} s)")
     pairs = model.spec.num_subpixels * (model.spec.num_subpixels + 1) // 2
@@ -194,4 +196,4 @@ def _leak_in_words(leak: Leak, spec: ImageSpec) -> str:
     if leak.first_input != leak.last_input:
         inputs = f"several sub-pixels between {inputs} and {place(leak.last_input, spec)} together"
     what = "its own sub-pixel" if leak.output == leak.first_input == leak.last_input else inputs
-    return f"{output} depends on {what}: it moves by {leak.size:.2g} of its largest log-probability"
+    return f"{output} depends on {what}: it moves by {leak.size:.2g} of the largest output"

@@ -40,7 +40,7 @@ IMAGES_AT_ONCE = 8  # whose conditionals are computed in one pass
 LARGEST_EXCESS = 0.005  # of the claim, that the file may be longer
 END_BITS = 96  # the coder's last words: its state, and the rest of a word
 FLOOR_BITS = 256 * 2.0**-24 / math.log(2)  # per sub-pixel: what the floor of 2^-24 takes from the other levels
-DIFFERENT = 1e-3  # of a probability: one conditional with and without what follows, in the network's own precision
+DIFFERENT = 1e-5  # of a probability, times the largest log-probability: rounding of the network's own precision
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ class Watched(AutoregressiveModel[Any]):
 
     def compare(self, position: int, log_pmf: Tensor) -> None:
         """One step of all images. Shapes: log_pmf (N, levels)."""
-        change = (log_pmf.exp() - self.expected[:, position].exp()).abs().nan_to_num(nan=torch.inf).amax(dim=-1)
+        expected = self.expected[:, position]
+        largest = torch.where(expected.isfinite(), expected.abs(), 0.0).amax(dim=-1).clamp(min=1.0)
+        change = (log_pmf.exp() - expected.exp()).abs().nan_to_num(nan=torch.inf).amax(dim=-1) / largest
         if float(change.max()) > self.worst:
             image = int(change.argmax())
             self.worst = float(change[image])

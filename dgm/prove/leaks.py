@@ -4,10 +4,13 @@ A cut t proves many pairs at once: every sub-pixel from position t on is changed
 may move. A pair (output j, input i) with j <= i is seen by every cut between the two, so that a few hundred cuts,
 evenly spread, see nearly all of the D (D + 1) / 2 pairs, and all D cuts see all. Where the network is given real
 numbers, the gradient of a random projection of the outputs before a cut to the inputs behind it says which input to
-change. What was found is halved until one output and one input are left, and only such a pair, seen again in the
-probabilities themselves, counts.
+change. What was found is halved until one output and one input are left.
 
-Two batches of one shape are compared, place by place: other shapes may take other algorithms, which round differently.
+In a deep network a leak may move an output by 1e-13, while networks that add up in another order (Fourier transforms,
+GPUs) move by rounding. Two batches of one shape are compared, place by place: mostly nothing moves then, not by one
+bit. What moves by less than `certain` counts only if it is no rounding: in images that are a little different
+everywhere, the same change of the input must move the output in the same direction. A movement that fails this sets the
+floor for all others.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ from dgm.types import Images
 VALUES_AT_ONCE = 1 << 22  # of all conditionals of a batch
 ROUNDS_PER_BASE = 8  # changes of the same images before others are taken
 GRADIENT_ROUNDS = 6
+NUM_VARIANTS = 10  # images in which a small movement must go the same way
+SAME_DIRECTION = 0.5  # share of the squared movements that their mean keeps: 1 if all are equal, 1/10 for rounding
+FLOOR_FACTOR = 4.0  # times a movement that was rounding
 
 
 @dataclass(frozen=True)
@@ -47,29 +53,30 @@ class Leak:
 
 @dataclass(frozen=True)
 class Search:
-    """cuts: those that were tried. share: of all (output, input) pairs that they see; own: of the pairs (j, j)."""
+    """num_cuts: tried; share: of all (output, input) pairs that they see; own: of those (j, j); floor: see above."""
 
     leak: Leak | None
     num_cuts: int
     share: float
     own: float
+    floor: float
     seconds: float
 
 
 class LeakSearch:
-    """One search on one model, which computes in the precision that `noise` belongs to."""
+    """One search on one model. certain: a relative movement that no rounding makes in the model's precision."""
 
-    def __init__(self, model: AutoregressiveModel[Any], images: Images, noise: float) -> None:
+    def __init__(self, model: AutoregressiveModel[Any], images: Images, certain: float) -> None:
         """images: (N, C, H, W), N at least 1: half of the batches start from them, half from noise."""
-        self.model, self.images, self.noise = model, images, noise
+        self.model, self.images, self.certain, self.floor = model, images, certain, 0.0
         self.spec, self.order = model.spec, model.order().cpu()
         self.size = max(4, min(32, VALUES_AT_ONCE // (self.spec.num_subpixels * self.spec.levels)))
         self.generator = generator_for(5)
 
     @torch.no_grad()
     def run(self, seconds: float) -> Search:
-        """Until something is found, every cut was tried, or the time is over."""
-        began, tried = time.monotonic(), list[int]()
+        """Until something is found, every cut was tried, or `seconds` of computing are over."""
+        began, tried = _cpu_seconds(), list[int]()
         num_positions = len(self.order)
         cuts, is_late = spread_cuts(num_positions), False
         if leak := self._by_gradient(seconds / 4):
@@ -84,17 +91,17 @@ class LeakSearch:
             if not batch or is_late:
                 break
             changed = self._changed(base, batch, number)
-            moved = self._moved(self._outputs(changed), reference)
+            moved = _distance(self._outputs(changed), reference) > self.floor
             for place, cut in enumerate(batch):
                 if bool(moved[place, : cut + 1].any()) and (leak := self._pair(base, changed, place, cut)):
                     return self._search(leak, [*tried, cut], began)
             tried += batch
-            is_late = time.monotonic() - began > seconds
+            is_late = _cpu_seconds() - began > seconds
         return self._search(None, tried, began)
 
     def _search(self, leak: Leak | None, tried: list[int], began: float) -> Search:
         share, own = coverage(tried, len(self.order))
-        return Search(leak, len(tried), share, own, time.monotonic() - began)
+        return Search(leak, len(tried), share, own, self.floor, _cpu_seconds() - began)
 
     def _base(self, number: int) -> Images:
         if number % 2 == 0:
@@ -123,23 +130,11 @@ class LeakSearch:
         if isinstance(self.model, NetworkModel):
             used = self.model.used(self.model.parameters_of(images.to(self.model.device)))
             return used.permute(0, 3, 1, 2, 4).flatten(1, 3).cpu()[:, self.order]
-        return self._log_pmf(images)
-
-    def _log_pmf(self, images: Images) -> Tensor:
         return self.model.log_pmf(images.to(self.model.device)).flatten(1, 3).cpu()[:, self.order]
 
-    def _moved(self, one: Tensor, other: Tensor) -> Tensor:
-        return self._distance(one, other) > self.noise
-
-    def _distance(self, one: Tensor, other: Tensor) -> Tensor:
-        """Largest change relative to the largest number there, equal infinities being no change. Shapes: -> (N, D)."""
-        change = torch.where(one == other, 0.0, (one - other).abs()).nan_to_num(nan=torch.inf).amax(dim=-1)
-        largest = torch.where(other.isfinite(), other.abs(), 0.0).amax(dim=-1)
-        return change / largest.clamp(min=1.0)
-
     def _pair(self, base: Images, changed: Images, place: int, cut: int) -> Leak | None:
-        """The output and the input that are left after halving; None if the probabilities do not move."""
-        reference = self._log_pmf(base)[place]
+        """The output that moves most and the input that is left after halving; None if it is rounding."""
+        reference = self._outputs(base)[place]
 
         def distances(inputs: Tensor, others: Images = base) -> Tensor:
             """How far the conditionals up to the cut move when only these positions of this image are changed."""
@@ -147,31 +142,50 @@ class LeakSearch:
             places = self.order[inputs]
             flat[places] = changed[place].flatten()[places]
             images[place] = flat.view(self.spec.shape)
-            return self._distance(self._log_pmf(images)[place, : cut + 1], reference[: cut + 1])
+            return _distance(self._outputs(images)[place], reference)[: cut + 1]
 
-        is_changed = (base[place] != changed[place]).flatten()[self.order]
-        inputs = is_changed.nonzero().flatten()
+        inputs = (base[place] != changed[place]).flatten()[self.order].nonzero().flatten()
         found = distances(inputs)
-        if not bool((found > self.noise).any()):
-            found = distances(inputs[:0], changed)
-            if not bool((found > self.noise).any()):
+        output, size = int(found.argmax()), float(found.max())
+        if size <= self.floor:
+            by_others = distances(inputs[:0], changed)
+            if float(by_others.max()) <= self.certain:
+                self.floor = max(self.floor, FLOOR_FACTOR * float(by_others.max()))
                 return None
-            output = int(found.argmax())
-            return Leak(int(self.order[output]), -1, -1, float(found[output]), sees_images=True)
-        output = int((found > self.noise).nonzero()[0])
+            return Leak(int(self.order[int(by_others.argmax())]), -1, -1, float(by_others.max()), sees_images=True)
         while len(inputs) > 1:
-            halves = [half for half in inputs.tensor_split(2) if float(distances(half)[output]) > self.noise]
-            if not halves:
+            halves = inputs.tensor_split(2)
+            sizes = [float(distances(half)[output]) for half in halves]
+            if max(sizes) <= self.floor:
                 break
-            inputs = halves[0]
-        ends = [int(self.order[inputs[end]]) for end in (0, -1)]
-        return Leak(int(self.order[output]), *ends, size=float(distances(inputs)[output]))
+            inputs = halves[sizes.index(max(sizes))]
+        size = float(distances(inputs)[output])
+        if size <= self.certain and not self._is_the_same_everywhere(base, changed, place, inputs, output):
+            self.floor = max(self.floor, FLOOR_FACTOR * size)
+            return None
+        return Leak(int(self.order[output]), *(int(self.order[inputs[end]]) for end in (0, -1)), size=size)
+
+    def _is_the_same_everywhere(self, base: Images, changed: Images, place: int, inputs: Tensor, output: int) -> bool:
+        """Whether the change moves the output in one direction when all sub-pixels are a level higher or lower."""
+        movements, levels, places = list[Tensor](), self.spec.levels, self.order[inputs]
+        while len(movements) < NUM_VARIANTS:
+            steps = torch.randint(-1, 2, base.shape, generator=self.generator)
+            without = (base[place].long() + steps).clamp(0, levels - 1).to(torch.uint8).flatten(1)
+            without = without.reshape(self.size, -1)
+            without[:, places] = base[place].flatten()[places]
+            given = without.clone()
+            given[:, places] = changed[place].flatten()[places]
+            pair = [self._outputs(images.view_as(base))[:, output] for images in (without, given)]
+            movements += list((pair[1] - pair[0]).nan_to_num(nan=0.0).unbind())
+        together = torch.stack(movements).double()
+        squares = float((together**2).sum(dim=-1).mean())
+        return squares > 0 and float((together.mean(dim=0) ** 2).sum()) > SAME_DIRECTION * squares
 
     def _by_gradient(self, seconds: float) -> Leak | None:
         """Changes the one input behind a cut that random projections of the outputs before it depend on most."""
-        began = time.monotonic()
+        began = _cpu_seconds()
         for number, cut in zip(range(GRADIENT_ROUNDS), spread_cuts(len(self.order)), strict=False):
-            if not isinstance(self.model, NetworkModel) or time.monotonic() - began > seconds:
+            if not isinstance(self.model, NetworkModel) or _cpu_seconds() - began > seconds:
                 return None
             base = self._base(number)
             slopes = self._slopes(self.model, base, cut)
@@ -201,12 +215,24 @@ class LeakSearch:
             weights = torch.randn(by_position.shape, generator=self.generator, dtype=by_position.dtype)
             if not by_position.requires_grad:
                 return None
-            (slopes,) = torch.autograd.grad(
-                (by_position * weights.to(by_position.device)).sum(), given, allow_unused=True
-            )
-        if slopes is None:
-            return None
+            projection = (by_position * weights.to(by_position.device)).sum()
+            slopes = torch.autograd.grad(projection, given, allow_unused=True, materialize_grads=True)[0]
         return slopes.abs().flatten(1).cpu()[:, self.order].nan_to_num(nan=0.0)
+
+
+def _distance(one: Tensor, other: Tensor) -> Tensor:
+    """Largest change of each output, relative to the image's largest number; equal infinities are no change.
+
+    Rounding may be of the size of other outputs than the one that is rounded. Shapes: (..., D, Q) -> (..., D).
+    """
+    change = torch.where(one == other, 0.0, (one - other).abs()).nan_to_num(nan=torch.inf).amax(dim=-1)
+    largest = torch.where(other.isfinite(), other.abs(), 0.0).amax(dim=(-2, -1)).unsqueeze(-1)
+    return change / largest.clamp(min=torch.finfo(other.dtype).tiny)
+
+
+def _cpu_seconds() -> float:
+    """Of each core at work: what else the machine does takes nothing from a search."""
+    return time.process_time() / torch.get_num_threads()
 
 
 def spread_cuts(num_positions: int) -> Iterator[int]:
