@@ -113,7 +113,9 @@ def _add_prove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="score the first N images (default: all)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="CIFAR-10 as `dvc repro download` leaves it")
     parser.add_argument("--batch-size", type=int, default=16, help="images scored at a time (default: 16)")
-    parser.add_argument("--leak-seconds", type=float, default=45.0, help="of computing, to look for a leak (default: 45)")
+    parser.add_argument(
+        "--leak-seconds", type=float, default=45.0, help="of computing, to look for a leak (default: 45)"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the certificate (default: NAME.certificate.json)")
     parser.set_defaults(command=prove_model)

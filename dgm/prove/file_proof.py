@@ -152,9 +152,9 @@ def _decode_elsewhere(
     paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     name, colon, attribute = target.text.rpartition(":")
     text = f"{Path(name).resolve()}:{attribute}" if colon else target.text
-    device = str(model.device)
+    device, refused = str(model.device), [path.resolve() for path in hidden]
     result = subprocess.run(
-        [sys.executable, "-m", "dgm.prove.decoder", text, weights, room / file.name, output, device, *hidden],
+        [sys.executable, "-m", "dgm.prove.decoder", text, weights, room / file.name, output, device, *refused],
         cwd=room,
         env={**os.environ, "PYTHONPATH": paths},
         stderr=subprocess.PIPE,

@@ -75,8 +75,8 @@ class Target:
     def code(self) -> dict[str, str]:
         """SHA-256 of FILE.py and of every imported file beside or below it, by path relative to its folder."""
         found = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-        own = {Path(file).resolve() for file in found if file and file.endswith(".py")} | {self.main}
-        inside = sorted(path for path in own if path == self.main or _is_theirs(path, self.folder))
+        own = {Path(file).resolve() for file in found if file and file.endswith(".py") and Path(file).is_file()}
+        inside = sorted(path for path in own | {self.main} if path == self.main or _is_theirs(path, self.folder))
         return {str(path.relative_to(self.folder)): file_digest(path) for path in inside}
 
     def main_digest(self) -> str:

@@ -17,6 +17,8 @@ from dgm.types import CIFAR10, ImageSpec
 class CausalConv(nn.Conv2d):
     """Sees the rows above and the pixels to the left; the pixel itself only if `sees_itself`."""
 
+    mask: Tensor
+
     def __init__(self, num_inputs: int, num_outputs: int, kernel_size: int, sees_itself: bool) -> None:
         super().__init__(num_inputs, num_outputs, kernel_size, padding=kernel_size // 2)
         mask = torch.ones(kernel_size, kernel_size)
@@ -24,8 +26,8 @@ class CausalConv(nn.Conv2d):
         mask[kernel_size // 2 + 1 :] = 0
         self.register_buffer("mask", mask)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.conv2d(input, self.weight * self.mask, self.bias, padding=self.padding)
 
 
 class PixelCNN(nn.Module):

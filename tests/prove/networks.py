@@ -16,6 +16,8 @@ SPEC = ImageSpec(3, 8, 8, levels=6)
 class CausalConv(nn.Conv2d):
     """Sees the rows above and the pixels to the left; `sees`: how many pixels from itself on, too."""
 
+    mask: Tensor
+
     def __init__(self, num_inputs: int, num_outputs: int, kernel_size: int, sees: int) -> None:
         super().__init__(num_inputs, num_outputs, kernel_size, padding=kernel_size // 2)
         mask = torch.ones(kernel_size, kernel_size)
@@ -23,8 +25,8 @@ class CausalConv(nn.Conv2d):
         mask[kernel_size // 2 + 1 :] = 0
         self.register_buffer("mask", mask)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(input, self.weight * self.mask, self.bias, padding=self.padding)
 
 
 class Deep(nn.Module):
