@@ -95,10 +95,37 @@ def make_parser() -> argparse.ArgumentParser:
     decompress.add_argument("folder", type=Path)
     decompress.set_defaults(command=decompress_images)
 
+    _add_prove(commands.add_parser("prove", help="check the likelihood of a model that is not part of this benchmark"))
+
     results = commands.add_parser("results", help="the table of results of a profile")
     _add_project(results)
     results.set_defaults(command=show_results)
     return parser
+
+
+def _add_prove(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target", nargs="?", help="FILE.py:NAME, which is run, or an installed entry point of dgm.prove"
+    )
+    parser.add_argument("--weights", type=Path, help="the file that NAME is given")
+    parser.add_argument("--check", type=Path, metavar="CERTIFICATE", help="run the checks of a certificate and compare")
+    parser.add_argument("--images", type=int, metavar="N", help="how many to code and decode (default: 1; 0: none)")
+    parser.add_argument("--limit", type=int, metavar="N", help="score the first N images (default: all)")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="CIFAR-10 as `dvc repro download` leaves it")
+    parser.add_argument("--batch-size", type=int, default=16, help="images scored at a time (default: 16)")
+    parser.add_argument(
+        "--leak-seconds", type=float, default=45.0, help="of computing, to look for a leak (default: 45)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the certificate (default: NAME.certificate.json)")
+    parser.set_defaults(command=prove_model)
+
+
+def prove_model(arguments: argparse.Namespace) -> None:
+    """Every check of a model, line by line, and its certificate."""
+    from dgm.prove.command import check_certificate, prove_target
+
+    (prove_target if arguments.check is None else check_certificate)(arguments)
 
 
 def _add_project(parser: argparse.ArgumentParser) -> None:

@@ -92,7 +92,7 @@ def test_documented_commands_are_commands() -> None:
     from dvc.cli.parser import get_main_parser
 
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    commands = documented_commands("README.md", "CONTRIBUTING.md", "docs/gpu.md")
+    commands = documented_commands("README.md", "CONTRIBUTING.md", "docs/gpu.md", "docs/prove.md")
     assert {"make run", "make test"} <= set(commands)
     for command in commands:
         words = shlex.split(command)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dgm.reporting import results
+from dgm.reporting.certificates import certificates_table
 from dgm.reporting.codecs import codec_table
 from dgm.reporting.compute import compute_csv, compute_table
 from dgm.reporting.curves import curves_csv
@@ -16,6 +17,7 @@ from dgm.reporting.ppca_ladder import rungs_table
 from dgm.reporting.rows import attempt, bound_terms, paired_differences, result_rows
 from dgm.reporting.settings_notes import NO_SETTINGS, ProfileSettings, with_acting_parameters
 from dgm.reporting.tables import latex, markdown
+from dgm.runs.certificates import FOLDER, read_certificates
 from dgm.runs.checked import csv_text
 from dgm.runs.files import RunFiles, ladder_file, reference_codecs_file
 from dgm.runs.records import ReferenceCodec, read_reference_codecs, read_rungs
@@ -47,6 +49,8 @@ def make_report(
     rungs = attempt(lambda: read_rungs(ladder_file(profile, root)), faults) or []
     codecs = attempt(lambda: read_reference_codecs(reference_codecs_file(profile, root)), faults) or []
     codecs = sorted(codecs, key=lambda codec: -codec.joined_bits_per_subpixel)
+    certificates, damaged = read_certificates(root / FOLDER)
+    faults += damaged
     curves = {row.model: row.curve for row in rows if row.curve}
     sampled = [row.model for row in rows if RunFiles(profile, row.model, root).samples.exists()]
     tables = results.result_tables(rows, profile)
@@ -56,7 +60,17 @@ def make_report(
         "paired_differences.csv": results.differences_csv(differences),
         "bound_terms.csv": results.bound_terms_csv(bound_terms(rows)),
         "curves.csv": curves_csv(curves),
-        "index.html": page_html(rows, differences, tables, rungs_table(rungs), profile, sampled, faults, settings),
+        "index.html": page_html(
+            rows,
+            differences,
+            tables,
+            rungs_table(rungs),
+            certificates_table(certificates),
+            profile,
+            sampled,
+            faults,
+            settings,
+        ),
         "cifar10_all.csv": results.results_csv(results.all_rows(rows)),
         "reference_codecs.csv": csv_text(ReferenceCodec, codecs),
         "compute.csv": compute_csv(rows),

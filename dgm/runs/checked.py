@@ -45,12 +45,12 @@ def write_json(path: Path, record: DataclassInstance) -> None:
     write_text(path, json.dumps(asdict(record), indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, kind: type[Row]) -> Row:
+def read_json(path: Path, kind: type[Row], remedy: str = REMEDY) -> Row:
     """The record that write_json wrote. Raises: StageError naming the file and the field that is wrong."""
     try:
         return TypeAdapter(kind).validate_json(path.read_bytes())
     except ValidationError as error:
-        raise StageError(f"{path}: {first_fault(error)}; {REMEDY}") from None
+        raise StageError(f"{path}: {first_fault(error)}; {remedy}") from None
     except OSError as error:
         raise StageError(f"{path}: cannot be read ({error.strerror})") from None
 
