@@ -24,6 +24,7 @@ from dgm.distributions.discretized_logistic import (
     discretized_logistic_log_prob,
     unit_from_levels,
 )
+from dgm.distributions.logistic_mixture_pmf import logistic_mixture_pmf
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import AutoregressiveModel, Fitted
 from dgm.types import Images, ImageSpec
@@ -257,8 +258,10 @@ class RidgeConditionals(Conditionals):
 
         expected = self.model.features(neighbour) @ self.model.error_weight[channel]
         log_scale = self.model.log_scale(expected, channel)
-        log_pmf = discretized_logistic_log_pmf(self._mean(), log_scale, self.model.spec.levels)
-        return self.model.with_uniform(log_pmf)
+        share, levels = self.model.config.uniform_share, self.model.spec.levels
+        mean, log_scale = self._mean().unsqueeze(1), log_scale.unsqueeze(1)
+        pmf = logistic_mixture_pmf(torch.full_like(mean, 1 - share), mean, log_scale, levels)
+        return pmf.add_(share / levels).log_()
 
     def push(self, values: Tensor) -> None:
         channel, row, column = self._place()
