@@ -8,6 +8,7 @@ of t: sigmoid(a) = 1 / (1 + t) and sigmoid(-a) = t / (1 + t), without a differen
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from dgm.distributions.discretized_logistic import MAX_ABS_LOG_SCALE, discretize
 from dgm.distributions.precision import at_least_float32
 
 CHUNK_NUMBERS = 2**18  # of a temporary array: larger ones leave the cache, and the system clears their memory anew
+Sigmoids = Callable[[Tensor], tuple[Tensor, Tensor]]
+
 SOFTPLUS_THRESHOLD = 20.0  # beyond it F.softplus, of which the logarithms are made, is linear
 CLAMPED, SMALLEST = 0.9, 0.7  # exponents, in parts of the type's range: of the edges, and of what their sums can tell
 
@@ -23,16 +26,15 @@ CLAMPED, SMALLEST = 0.9, 0.7  # exponents, in parts of the type's range: of the 
 def logistic_mixture_pmf(weights: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
     """Probabilities of all levels; of those below `smallest_probability` only that they are so small is right.
 
-    Shapes: (N, M) each, the weights' sums 1 -> (N, levels), float32 or wider.
+    Shapes: (N, M) each -> (N, levels), float32 or wider.
     """
-    size = max(1, CHUNK_NUMBERS // (means.shape[1] * levels))
-    parts = zip(weights.split(size), means.split(size), log_scales.split(size), strict=True)
-    return torch.cat([_pmf_of_chunk(*part, levels) for part in parts])
+    return _pmf(_sigmoids, weights, means, log_scales, levels)
 
 
 def logistic_mixture_log_pmf(log_weights: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
     """Natural-log probabilities of all levels, however small. Shapes: (N, M) each -> (N, levels), float32 or wider."""
-    pmf = logistic_mixture_pmf(log_weights.exp(), means, log_scales, levels)
+    sigmoids = _sigmoids if means.dtype == torch.float32 else _sigmoids_of_softplus
+    pmf = _pmf(sigmoids, log_weights.exp(), means, log_scales, levels)
     rows, values = (pmf < smallest_probability(pmf.dtype)).nonzero(as_tuple=True)
     log_pmf = pmf.log_()
     if len(rows):
@@ -50,7 +52,13 @@ def _largest_exponent(dtype: torch.dtype) -> float:
     return -math.log(torch.finfo(dtype).tiny)
 
 
-def _pmf_of_chunk(weights: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
+def _pmf(sigmoids: Sigmoids, weights: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
+    size = max(1, CHUNK_NUMBERS // (means.shape[1] * levels))
+    parts = zip(weights.split(size), means.split(size), log_scales.split(size), strict=True)
+    return torch.cat([_pmf_of_chunk(sigmoids, *part, levels) for part in parts])
+
+
+def _pmf_of_chunk(sigmoids: Sigmoids, weights: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
     means, log_scales = at_least_float32(means), at_least_float32(log_scales)
     weights = weights.to(means.dtype)
     bin_width = 2.0 / (levels - 1)
@@ -58,20 +66,24 @@ def _pmf_of_chunk(weights: Tensor, means: Tensor, log_scales: Tensor, levels: in
     inverse_scales = torch.exp(-log_scales.clamp(-MAX_ABS_LOG_SCALE, MAX_ABS_LOG_SCALE))
     limit = CLAMPED * _largest_exponent(means.dtype)
     t = (means.unsqueeze(-1) - edges.to(means.dtype)).mul_(inverse_scales.unsqueeze(-1)).clamp_(-limit, limit).exp_()
-    below, above = _sigmoids(t)
+    below, above = sigmoids(t)
     pmf = means.new_empty(len(means), levels)
     pmf[:, 0] = (weights * below[..., 0]).sum(dim=1)
     pmf[:, -1] = (weights * above[..., -1]).sum(dim=1)
     weights = weights * -torch.expm1(-bin_width * inverse_scales)
-    pmf[:, 1:-1] = torch.bmm(weights.unsqueeze(1), below[..., 1:] * above[..., :-1]).squeeze(1)
+    inside = below[..., 1:] * above[..., :-1]
+    one = means.shape[1] == 1
+    pmf[:, 1:-1] = inside[:, 0].mul_(weights) if one else torch.bmm(weights.unsqueeze(1), inside).squeeze(1)
     return pmf
 
 
 def _sigmoids(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Of a component's mass, what lies below and above each edge a, from t = exp(-a), which may be overwritten."""
+    """Of a component's mass, what lies below and above each edge a, from t = exp(-a), which is overwritten."""
     below = (t + 1).reciprocal_()
-    if t.dtype == torch.float32:
-        return below, t.mul_(below)
-    above = t * below  # to the last digit as the logarithms have it, which float64 can tell
-    far = math.exp(SOFTPLUS_THRESHOLD)
-    return torch.where(t > far, t.reciprocal(), below), torch.where(t < 1 / far, t, above)
+    return below, t.mul_(below)
+
+
+def _sigmoids_of_softplus(t: Tensor) -> tuple[Tensor, Tensor]:
+    """The same to the last digit of F.softplus, which drops what only float64 can tell. Shapes: unchanged."""
+    below, far = (t + 1).reciprocal_(), math.exp(SOFTPLUS_THRESHOLD)
+    return torch.where(t > far, t.reciprocal(), below), torch.where(t < 1 / far, t, t * below)
