@@ -1,4 +1,4 @@
-"""A masked network one position at a time: every hidden unit is computed once, when the last value that it reads is known.
+"""A masked network one position at a time: a hidden unit is computed once, when the last value that it reads is known.
 
 No mask is multiplied: a value or a unit that is not yet known is zero, and no weight leads from it to anything known.
 Arrays are (features, N), so that a value or a unit of all images is one piece of memory.

@@ -12,12 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgm.distributions.logistic_mixture import (
-    LogisticMixture,
-    MixtureChain,
-    initial_mixture_parameters,
-    num_mixture_parameters,
-)
+from dgm.distributions.logistic_mixture import LogisticMixture, initial_mixture_parameters, num_mixture_parameters
 from dgm.nets.masked_conv import degree_mask, input_degrees
 from dgm.nets.pixel_head import CachedPixelHead, PixelHead
 from dgm.types import Images, ImageSpec
@@ -73,4 +68,5 @@ class CachedMixtureHead(CachedPixelHead):
 
     def log_pmf(self, features: Tensor, degree: int) -> Tensor:
         parameters = self.outputs(features, degree)
-        return MixtureChain(LogisticMixture.from_parameters(parameters, 1, self.levels)).log_pmf()
+        mixture = LogisticMixture.from_parameters(parameters, 1, self.levels)
+        return mixture.log_pmf(parameters.new_zeros(len(parameters), 1)).squeeze(1)
