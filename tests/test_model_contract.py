@@ -98,6 +98,19 @@ def test_cached_naive_and_parallel_samplers_draw_the_same_images(name: str) -> N
         assert torch.equal(cached, sample_ancestrally(model, RecomputedConditionals(model, 6), uniforms, 1.0))
 
 
+@pytest.mark.parametrize(("num_images", "temperature"), [(1, 0.6), (5, 0.0), (3, 1.7)])
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+def test_cached_and_parallel_samplers_agree_at_any_temperature(name: str, num_images: int, temperature: float) -> None:
+    """With a first batch abandoned half-way: two batches of conditionals share nothing."""
+    model = autoregressive(name, VARIANTS[name].enumerable)
+    uniforms = torch.rand(num_images, model.spec.num_subpixels, generator=generator_for(5), dtype=torch.float64)
+    cached, abandoned = model.conditionals(num_images), model.conditionals(num_images + 1)
+    for _ in range(model.spec.num_subpixels // 2):
+        abandoned.push(abandoned.log_pmf().argmax(dim=-1))
+    drawn = sample_ancestrally(model, cached, uniforms, temperature)
+    assert torch.equal(drawn, sample_by_fixed_point(model, uniforms, temperature)[0])
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_score_does_not_depend_on_the_other_images(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = tiny_model(name, SMALL), random_images(SMALL, 6, seed=4)

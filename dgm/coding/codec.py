@@ -125,7 +125,7 @@ def _least_bits(levels: int) -> float:
 
 def probabilities_of(log_pmf: Tensor) -> np.ndarray:
     """What the coder takes. Shapes: (N, levels) -> float32 (N, levels)."""
-    return torch.softmax(log_pmf.double(), dim=-1).float().cpu().numpy()
+    return torch.softmax(log_pmf.float(), dim=-1).cpu().numpy()
 
 
 def pixels_checksum_of(images: Images) -> int:

@@ -18,6 +18,7 @@ from dgm.distributions.discretized_logistic import (
     discretized_logistic_log_prob,
     unit_from_levels,
 )
+from dgm.distributions.logistic_mixture_pmf import logistic_mixture_log_pmf
 from dgm.distributions.precision import at_least_float32
 
 MIN_LOG_SCALE = -7.0  # the authors' code; about a ninth of a grey level at 256 levels
@@ -118,9 +119,8 @@ class MixtureChain:
 
     def log_pmf(self) -> Tensor:
         """Natural-log probabilities of the next channel. Shapes: -> (N, levels)."""
-        log_scale = self.mixture.log_scales[:, self.channel]
-        components = discretized_logistic_log_pmf(self.mean, log_scale, self.mixture.levels)
-        return torch.logsumexp(torch.log_softmax(self.joint, dim=-1).unsqueeze(-1) + components, dim=-2)
+        log_weights, log_scales = torch.log_softmax(self.joint, dim=-1), self.mixture.log_scales[:, self.channel]
+        return logistic_mixture_log_pmf(log_weights, self.mean, log_scales, self.mixture.levels)
 
     def push(self, values: Tensor) -> None:
         """Fixes the next channel; the weights become those of the components given it. Shapes: (N,) integers."""

@@ -24,6 +24,7 @@ from dgm.distributions.discretized_logistic import (
     discretized_logistic_log_prob,
     unit_from_levels,
 )
+from dgm.distributions.logistic_mixture_pmf import logistic_mixture_pmf
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import AutoregressiveModel, Fitted
 from dgm.types import Images, ImageSpec
@@ -226,7 +227,7 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
 
 
 class RidgeConditionals(Conditionals):
-    """Keeps the padded planes and looks only at the window of the next sub-pixel."""
+    """Keeps the padded planes; what a pixel's channels look at is read once per pixel."""
 
     def __init__(self, model: RidgeAutoregressive, num_images: int) -> None:
         self.model = model
@@ -236,35 +237,43 @@ class RidgeConditionals(Conditionals):
         inputs[:, : model.spec.channels] = 0
         self.planes = torch.cat([inputs, torch.zeros_like(inputs[:, : model.spec.channels])], dim=1)
         self.weights = model.mean_kernel.flatten(1)
+        self._start_pixel()
 
-    def _place(self) -> tuple[int, int, int]:
-        pixel, channel = divmod(self.position, self.model.spec.channels)
-        row, column = divmod(pixel, self.model.spec.width)
-        return channel, row, column
-
-    def _mean(self) -> Tensor:
-        channel, row, column = self._place()
+    def _start_pixel(self) -> None:
+        """Reads the window and the features of the next pixel, its own values and errors still zero."""
         channels, radius = self.model.spec.channels, self.model.config.radius
-        window = self.planes[:, : channels + 1, row : row + radius + 1, column : column + 2 * radius + 1]
-        return window.flatten(1) @ self.weights[channel]
-
-    def log_pmf(self) -> Tensor:
-        channel, row, column = self._place()
-        radius = self.model.config.radius
+        row, column = divmod(self.position // channels, self.model.spec.width)
 
         def neighbour(rows: int, columns: int) -> Tensor:
             return self.planes[:, :, row + radius + rows, column + radius + columns]
 
-        expected = self.model.features(neighbour) @ self.model.error_weight[channel]
-        log_scale = self.model.log_scale(expected, channel)
-        log_pmf = discretized_logistic_log_pmf(self._mean(), log_scale, self.model.spec.levels)
-        return self.model.with_uniform(log_pmf)
+        window = self.planes[:, : channels + 1, row : row + radius + 1, column : column + 2 * radius + 1]
+        self.window = window.flatten(1)
+        self.own_values = self.window.view(window.shape)[:, :channels, -1, radius]
+        self.features = self.model.features(neighbour)
+        self.own_planes = neighbour(0, 0)
+        self._start_channel()
+
+    def _start_channel(self) -> None:
+        self.mean = self.window @ self.weights[self.position % self.model.spec.channels]
+
+    def log_pmf(self) -> Tensor:
+        channel = self.position % self.model.spec.channels
+        log_scale = self.model.log_scale(self.features @ self.model.error_weight[channel], channel)
+        share, levels = self.model.config.uniform_share, self.model.spec.levels
+        mean, log_scale = self.mean.unsqueeze(1), log_scale.unsqueeze(1)
+        pmf = logistic_mixture_pmf(torch.full_like(mean, 1 - share), mean, log_scale, levels)
+        return pmf.add_(share / levels).log_()
 
     def push(self, values: Tensor) -> None:
-        channel, row, column = self._place()
-        mean = self._mean()
-        row, column = row + self.model.config.radius, column + self.model.config.radius
+        channels = self.model.spec.channels
+        channel = self.position % channels
         x = unit_from_levels(values, self.model.spec.levels, torch.float64)
-        self.planes[:, channel, row, column] = x
-        self.planes[:, self.model.spec.channels + 1 + channel, row, column] = (x - mean).abs()
+        error = (x - self.mean).abs()
+        self.own_values[:, channel], self.features[:, channel] = x, error
+        self.own_planes[:, channel], self.own_planes[:, channels + 1 + channel] = x, error
         self.position += 1
+        if channel + 1 < channels:
+            self._start_channel()
+        elif self.position < self.model.spec.num_subpixels:
+            self._start_pixel()

@@ -18,13 +18,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dgm.config.parse import Config
-from dgm.distributions.discretized_logistic import discretized_logistic_log_pmf, unit_from_levels
+from dgm.distributions.discretized_logistic import unit_from_levels
 from dgm.distributions.logistic_mixture import MIN_LOG_SCALE, LogisticMixture
+from dgm.distributions.logistic_mixture_pmf import logistic_mixture_log_pmf
 from dgm.distributions.precision import at_least_float32
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import Objective, TrainedAutoregressiveModel
 from dgm.models.made.autoregressive_mask import draw_degrees, may_read, may_read_strictly, ranks_of
 from dgm.models.made.causal_regression import causal_regression
+from dgm.models.made.masked_stepper import LinkStepper, MaskedStepper
 from dgm.nets.layer_list import LayerList
 from dgm.nets.sequence import from_sequence, in_raster_order, to_sequence
 from dgm.seeds import generator_for
@@ -239,55 +241,46 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
 
 
 class MADEConditionals(Conditionals):
-    """Pre-activations of the first layer, updated by one column for each value; only the next outputs are computed."""
+    """Every hidden unit is computed once, and of the outputs only the next ones."""
 
     @torch.no_grad()
     def __init__(self, model: MADE, num_images: int) -> None:
-        self.model, num_members = model, model.config.ensemble_size
-        masks, num_inputs = range(num_members), model.spec.num_subpixels
-        self.layers = model.hidden
-        last = len(self.layers) - 1
-        self.raster_order = model.order_in_raster().tolist()
-        self.x = model.residual_scale.new_zeros(num_images, num_inputs)  # what is not yet known reads as nothing
-        self.columns = torch.stack([model.masked_weight(0, mask) for mask in masks]).permute(2, 0, 1).contiguous()
-        self.preactivations = self.layers[0].bias.repeat(num_members, num_images, 1)
-        self.hidden_weights = [
-            torch.stack([model.masked_weight(layer, mask).T for mask in masks]) for layer in range(1, last + 1)
+        self.model = model
+        masks, layers, order = range(model.config.ensemble_size), range(len(model.hidden)), model.order_in_raster()
+        self.raster_order = order.tolist()
+        self.x = model.residual_scale.new_zeros(len(order), num_images)  # what is not yet known reads as nothing
+        self.link = LinkStepper(model.head_direct, order, self.x)
+        self.members = [
+            MaskedStepper(list(model.hidden), model.head, [model.degrees(layer, mask) for layer in layers], self.x)
+            for mask in masks
         ]
-        self.last_degrees = torch.stack([model.degrees(last, mask) for mask in masks]).unsqueeze(1)
-        self.head_weight = model.head.weight.unflatten(0, (num_inputs, -1))
-        self.head_bias = model.head.bias.view(num_inputs, -1)
-        self.joint = self.x.new_zeros(num_members, num_images)
+        self.joint = self.x.new_zeros(len(self.members), num_images)  # log P(values so far) under each mask
         self.position = 0
         self._advance()
 
+    @torch.no_grad()
     def log_pmf(self) -> Tensor:
-        log_weights = torch.log_softmax(self.joint, dim=0)
-        return torch.logsumexp(log_weights.unsqueeze(-1) + self.members, dim=0)
+        log_weights, levels = torch.log_softmax(self.joint, dim=0), self.model.spec.levels
+        members = [
+            log_weight.unsqueeze(-1)
+            + logistic_mixture_log_pmf(mixture.log_weights, mixture.means[:, 0], mixture.log_scales[:, 0], levels)
+            for log_weight, mixture in zip(log_weights, self.mixtures, strict=True)
+        ]
+        return members[0] if len(members) == 1 else torch.logsumexp(torch.stack(members), dim=0)
 
     @torch.no_grad()
     def push(self, values: Tensor) -> None:
-        raster = self.raster_order[self.position]
-        x = unit_from_levels(values, self.model.spec.levels, self.x.dtype)
-        self.x[:, raster] = x
-        self.preactivations.addcmul_(x.unsqueeze(-1), self.columns[raster].unsqueeze(1))
-        index = values.expand(len(self.joint), -1).unsqueeze(-1)
-        self.joint += self.members.gather(-1, index).squeeze(-1)
+        self.x[self.raster_order[self.position]] = unit_from_levels(values, self.model.spec.levels, self.x.dtype)
+        if len(self.members) > 1:
+            self.joint += torch.stack([mixture.log_prob(values.unsqueeze(1)) for mixture in self.mixtures])
         self.position += 1
         if self.position < len(self.raster_order):
+            for member in self.members:
+                member.advance(self.position)
             self._advance()
 
-    @torch.no_grad()
     def _advance(self) -> None:
-        """Log-probabilities of the next sub-pixel under each mask, (members, N, levels)."""
+        """The mixture of the next sub-pixel under each mask."""
         model, raster = self.model, self.raster_order[self.position]
-        features = F.relu(self.preactivations)
-        for linear, weight in zip(self.layers[1:], self.hidden_weights, strict=True):
-            features = F.relu(torch.baddbmm(linear.bias, features, weight))
-        features = features * (self.last_degrees < self.position)
-        outputs = F.linear(features, self.head_weight[raster], self.head_bias[raster])
-        link = model.head_direct
-        direct = self.x @ link.weight[raster] / math.sqrt(len(self.raster_order)) + link.bias[raster]
-        mixture = model.mixture(outputs, direct, model.residual_scale[raster])
-        components = discretized_logistic_log_pmf(mixture.means, mixture.log_scales, model.spec.levels).squeeze(-3)
-        self.members = torch.logsumexp(mixture.log_weights.unsqueeze(-1) + components, dim=-2)
+        direct, scale = self.link.at(self.position), model.residual_scale[raster]
+        self.mixtures = [model.mixture(member.outputs(raster), direct, scale) for member in self.members]

@@ -149,3 +149,16 @@ def test_published_size() -> None:
 def test_an_ensemble_larger_than_the_masks_is_refused() -> None:
     with pytest.raises(ValueError, match="ensemble_size 2 is more than num_masks 1"):
         MADE(CIFAR10, config(ensemble_size=2))
+
+
+@pytest.mark.parametrize("ordering", ["natural", "random"])
+def test_conditionals_cross_blocks_of_positions(ordering: str) -> None:
+    spec = ImageSpec(3, 7, 7, 6)  # 147 sub-pixels: two blocks of 64 and a part of one
+    model = random_model(spec, ordering=ordering, hidden_sizes=[40, 30], num_masks=2, ensemble_size=2)
+    images = random_images(spec, 3)
+    conditionals, flat = model.conditionals(3), images.flatten(1).long()
+    with torch.no_grad():
+        expected = model.log_pmf(images).flatten(1, 3)
+    for index in model.order().tolist():
+        torch.testing.assert_close(conditionals.log_pmf(), expected[:, index], rtol=0, atol=1e-9)
+        conditionals.push(flat[:, index])
