@@ -67,3 +67,17 @@ def test_uniform_values_come_back_and_one_of_one_costs_nothing() -> None:
     before = stack.num_valid_bits()
     push_uniform(stack, np.zeros(3, np.int64), np.ones(3, np.int64))
     assert stack.num_valid_bits() == before
+
+
+@pytest.mark.parametrize("x", [4.1, -5.0, 8.3, -12.0, 15.0])
+def test_rare_values_cost_what_the_density_says(x: float) -> None:
+    """A 24-bit coder alone would sell them for 24 bits: a file would be shorter than the bound."""
+    grid = NormalGrid(6, reach=32)
+    index = np.full(200, grid.index_at(np.array([x]))[0])
+    stack, _ = filled_stack()
+    before = stack.num_valid_bits()
+    grid.push(stack, index)
+    middle = grid.position(index[:1])[0]
+    ideal = 6 + (0.5 * middle**2 + 0.5 * math.log(2 * math.pi)) / math.log(2)
+    assert (stack.num_valid_bits() - before) / 200 == pytest.approx(ideal, abs=0.005 * x**2 + 0.1)
+    assert np.array_equal(grid.pop(stack, 200), index)
