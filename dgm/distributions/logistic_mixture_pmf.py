@@ -35,9 +35,10 @@ def logistic_mixture_log_pmf(log_weights: Tensor, means: Tensor, log_scales: Ten
     """Natural-log probabilities of all levels, however small. Shapes: (N, M) each -> (N, levels), float32 or wider."""
     sigmoids = _sigmoids if means.dtype == torch.float32 else _sigmoids_of_softplus
     pmf = _pmf(sigmoids, log_weights.exp(), means, log_scales, levels)
-    rows, values = (pmf < smallest_probability(pmf.dtype)).nonzero(as_tuple=True)
+    is_small = pmf < smallest_probability(pmf.dtype)
     log_pmf = pmf.log_()
-    if len(rows):
+    if bool(is_small.any()):
+        rows, values = is_small.nonzero(as_tuple=True)
         components = discretized_logistic_log_prob(values.unsqueeze(1), means[rows], log_scales[rows], levels)
         log_pmf[rows, values] = torch.logsumexp(log_weights[rows] + components, dim=1)
     return log_pmf
@@ -53,28 +54,30 @@ def _largest_exponent(dtype: torch.dtype) -> float:
 
 
 def _pmf(sigmoids: Sigmoids, weights: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
-    size = max(1, CHUNK_NUMBERS // (means.shape[1] * levels))
-    parts = zip(weights.split(size), means.split(size), log_scales.split(size), strict=True)
-    return torch.cat([_pmf_of_chunk(sigmoids, *part, levels) for part in parts])
-
-
-def _pmf_of_chunk(sigmoids: Sigmoids, weights: Tensor, means: Tensor, log_scales: Tensor, levels: int) -> Tensor:
     means, log_scales = at_least_float32(means), at_least_float32(log_scales)
-    weights = weights.to(means.dtype)
+    pmf = means.new_empty(len(means), levels)
+    size = max(1, CHUNK_NUMBERS // (means.shape[1] * levels))
+    arrays = (x.split(size) for x in (weights.to(means.dtype), means, log_scales, pmf))
+    for of_weights, of_means, of_log_scales, out in zip(*arrays, strict=True):
+        _pmf_of_chunk(sigmoids, of_weights, of_means, of_log_scales, out)
+    return pmf
+
+
+def _pmf_of_chunk(sigmoids: Sigmoids, weights: Tensor, means: Tensor, log_scales: Tensor, pmf: Tensor) -> None:
+    """Writes the probabilities into `pmf`."""
+    levels = pmf.shape[1]
     bin_width = 2.0 / (levels - 1)
     edges = torch.arange(1, levels, dtype=torch.float64, device=means.device) * bin_width - (1 + bin_width / 2)
     inverse_scales = torch.exp(-log_scales.clamp(-MAX_ABS_LOG_SCALE, MAX_ABS_LOG_SCALE))
     limit = CLAMPED * _largest_exponent(means.dtype)
     t = (means.unsqueeze(-1) - edges.to(means.dtype)).mul_(inverse_scales.unsqueeze(-1)).clamp_(-limit, limit).exp_()
     below, above = sigmoids(t)
-    pmf = means.new_empty(len(means), levels)
     pmf[:, 0] = (weights * below[..., 0]).sum(dim=1)
     pmf[:, -1] = (weights * above[..., -1]).sum(dim=1)
+    inside = below[..., 1:].mul_(above[..., :-1])
     weights = weights * -torch.expm1(-bin_width * inverse_scales)
-    inside = below[..., 1:] * above[..., :-1]
     one = means.shape[1] == 1
     pmf[:, 1:-1] = inside[:, 0].mul_(weights) if one else torch.bmm(weights.unsqueeze(1), inside).squeeze(1)
-    return pmf
 
 
 def _sigmoids(t: Tensor) -> tuple[Tensor, Tensor]:
