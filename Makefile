@@ -17,7 +17,7 @@ run: $(VENV)/.ok
 	@echo dvc repro check; dvc repro check || { dvc stage list -q > /dev/null 2>&1 || echo $(IF_CUT) >&2; exit 1; }
 	dvc repro download
 	dvc stage list --name-only | \
-	  sed -n 's/^train@\(.*\)/train@\1 evaluate@\1 sample@\1 compress@\1/p; /^codecs@/p; /^ppca_ladder@/p' | \
+	  sed -n 's/^train@\(.*\)/train@\1 evaluate@\1 sample@\1 prove@\1 compress@\1/p; /^codecs@/p; /^ppca_ladder@/p' | \
 	  xargs -P $(JOBS) -I{} sh -c 'dvc --wait-for-lock repro -q -s {} || true'
 	dvc repro --ignore-errors
 	dvc status -q

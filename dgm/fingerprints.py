@@ -38,7 +38,9 @@ WORK = {  # what a stage does with a model, besides the model itself
     "evaluate": "stages.evaluate:score",
     "sample": "stages.sample:draw",
     "compress": "dgm.coding.proof:prove",
+    "prove": "dgm.conformance.real_size:examine",
 }
+FURTHER_WORK = {"compress": ("dgm.decoder:decode",)}  # in a process of its own
 STAGES = ("train", *WORK)
 WORK_OF_ONE = {"ppca": {"ppca_ladder": "stages.ppca_ladder:make_rungs"}}  # stages that only this model has
 COUNTING = ("num_acting_parameters", "idle_weights")  # for the report only
@@ -47,6 +49,7 @@ UNUSED = {  # methods of models that a stage never calls: an edit of a sampler t
     "evaluate": ("sample", "sample_density", "conditionals", "objective", *COUNTING),
     "sample": COUNTING,
     "compress": ("sample", "sample_density", "objective", "prepare", *COUNTING),
+    "prove": ("sample", "sample_density", "conditionals", "objective", "prepare", *COUNTING),
     "ppca_ladder": COUNTING,
 }
 EVERYWHERE = ("stages.device:prepare_device",)
@@ -69,7 +72,7 @@ def entries(stage: str, model: str) -> list[str]:
     else:
         work = {**WORK, **WORK_OF_ONE.get(model, {})}[stage]
     scored = SCORED if stage == "evaluate" else {}
-    return [work, scored.get(model, MODELS[model]), *EVERYWHERE]
+    return [work, *FURTHER_WORK.get(stage, ()), scored.get(model, MODELS[model]), *EVERYWHERE]
 
 
 @lru_cache(maxsize=8)

@@ -36,6 +36,7 @@ Text = Annotated[str, Field(min_length=1)]
 TextOrEmpty = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]  # an empty CSV field
 Bits = Annotated[float, Field(ge=0.0, le=LARGEST_BITS)]
 Term = Annotated[float, Field(ge=-LARGEST_BITS, le=LARGEST_BITS)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 NumTestImages = Annotated[int, Field(gt=0, le=NUM_TEST_IMAGES)]
 NumTrainImages = Annotated[int, Field(gt=0, le=NUM_TRAIN_IMAGES)]
 Likelihood = Annotated[str, Field(pattern=r"^(exact|dequantized|elbo|importance-weighted \([1-9][0-9]*\))$")]
@@ -67,7 +68,7 @@ class Metrics:
     num_draws: PositiveInt
     parameters: NonNegativeInt
     code_and_params_key: Text
-    test_nats_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    test_nats_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Metrics:
@@ -137,7 +138,11 @@ class Provenance:
 
 @dataclass(frozen=True, config=CHECKED)
 class Compression:
-    """compression/<model>.json: what the entropy coder really wrote. None where the model has no conditionals."""
+    """compression/<model>.json: what the entropy coder really wrote. None where the model has no conditionals.
+
+    decoded_sha256: of the images that a process decoded which had only the file and the weights. test_nats_sha256: of
+    the figures of the test images that the file is a proof of, as in Metrics. code: digest of the code that has run.
+    """
 
     model: Text
     profile: Text
@@ -147,6 +152,9 @@ class Compression:
     file_bytes: PositiveInt | None
     is_lossless: bool | None
     reason: str
+    decoded_sha256: Sha256 | None = None
+    test_nats_sha256: Sha256 | None = None
+    code: Text | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Compression:
