@@ -5,6 +5,7 @@ They are read back by a process that has the file and the weights only, so nothi
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class Proven:
     claimed_bits_per_subpixel: float
     encode_core_seconds: float
     decode_core_seconds: float
+    file_sha256: str
     decoded_sha256: str
 
 
@@ -70,4 +72,12 @@ def prove(
         raise StageError(
             f"{path}: the decoded images differ from the test images: their SHA-256 is {sha256}, not {expected}"
         )
-    return Proven(path.stat().st_size, measured, claimed, encode_seconds, decoded.core_seconds, sha256)
+    return Proven(
+        file_bytes=path.stat().st_size,
+        compressed_bits_per_subpixel=measured,
+        claimed_bits_per_subpixel=claimed,
+        encode_core_seconds=encode_seconds,
+        decode_core_seconds=decoded.core_seconds,
+        file_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        decoded_sha256=sha256,
+    )
