@@ -16,7 +16,7 @@ import torch
 from dgm.coding.alone import Coder, decode_alone
 from dgm.coding.codec import Track
 from dgm.coding.proof import Proven
-from dgm.coding.test_set import IMAGES_IN_FILE, all_sha256, prove_files
+from dgm.coding.resumable import IMAGES_IN_FILE, all_sha256, prove_files
 from dgm.config.params import load_params
 from dgm.data.arrays import load_arrays
 from dgm.data.verify import sha256_of_array

@@ -57,7 +57,7 @@ def main() -> None:
         checks=checks,
         num_changed_subpixels=config.num_changed_subpixels if is_ordered else 0,
         num_replaced_endings=config.num_replaced_endings if is_ordered else 0,
-        num_images=config.num_images,
+        num_images_in_company=config.num_images,
         test_nats_sha256=nats_digest,
         code=fingerprint("prove", name),
     )

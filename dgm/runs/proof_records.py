@@ -21,7 +21,8 @@ class Conformance:
     """conformance/<model>.json: what was asked of the trained model at 32x32 in float64, all of it answered well.
 
     num_changed_subpixels: changed by one level and to the far end each; num_replaced_endings: places of the order from
-    which on all was replaced; both 0 for models without conditionals. num_images: how many stood in other company.
+    which on all was replaced; both 0 for models without conditionals. num_images_in_company: how many were scored
+    beside others.
     """
 
     model: Text
@@ -29,7 +30,7 @@ class Conformance:
     checks: Annotated[list[Text], Field(min_length=1)]
     num_changed_subpixels: NonNegativeInt
     num_replaced_endings: NonNegativeInt
-    num_images: PositiveInt
+    num_images_in_company: PositiveInt
     test_nats_sha256: Sha256
     code: Text
 
