@@ -87,7 +87,8 @@ def prove_all(
     for path, proven in prove_files(coder, images, nats, scratch, decode_alone, bar):
         paths.append(path)
         found.append(proven)
-        print(f"{coder.name} ({files.profile}): {len(found) * IMAGES_IN_FILE} images decoded", file=sys.stderr)
+        count = min(len(found) * IMAGES_IN_FILE, len(images))
+        print(f"{coder.name} ({files.profile}): {count:,} images decoded", file=sys.stderr, flush=True)
     num_bytes = sum(proven.file_bytes for proven in found)
     record = TestSetProof(
         model=files.model,
