@@ -70,6 +70,8 @@ class Decoded:
 
 def decode_alone(coder: Coder, path: Path) -> Decoded:
     """The images of a compressed file. Raises: StageError naming the file and what the decoder says is wrong."""
+    if coder.model.device.type == "cuda":
+        torch.cuda.empty_cache()  # what encoding took: the other process needs as much
     with tempfile.TemporaryDirectory(prefix="dgm-decoder-") as name:
         folder = Path(name).resolve()
         settings = {

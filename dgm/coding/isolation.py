@@ -26,8 +26,9 @@ class Isolation:
 
     def __init__(self, folder: Path) -> None:
         self.refused: list[str] = []
-        self._project = PACKAGE.parent  # has the data beside the code, and may itself lie in one of the allowed folders
-        self._own = tuple(path.resolve() for path in (folder, PACKAGE, *_python_folders()))
+        self._project = PACKAGE.parent  # has the data beside the code, and may lie in a folder of the system
+        self._own = (folder.resolve(), PACKAGE)
+        self._python = tuple(path.resolve() for path in _python_folders())
 
     def begin(self) -> None:
         sys.addaudithook(self._hook)
@@ -37,7 +38,9 @@ class Isolation:
         target = Path(os.path.realpath(os.fsdecode(path)))
         if _is_in(target, self._own):
             return True
-        return not _is_in(target, [self._project]) and _is_in(target, SYSTEM)
+        if _is_in(target, [self._project]):  # a virtual environment in it is Python's, its data is not
+            return _is_in(target, [folder for folder in self._python if _is_in(folder, [self._project])])
+        return _is_in(target, (*self._python, *SYSTEM))
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":

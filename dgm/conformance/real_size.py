@@ -76,7 +76,8 @@ def sees_no_later_subpixel(
 ) -> Finding:
     """Random sub-pixels, each changed by one level and to the far end: nothing at or before one of them moves."""
     order, levels, generator = model.order(), model.spec.levels, generator_for(seed, 0)
-    places = torch.randint(model.spec.num_subpixels, (num_changes,), generator=generator)
+    passes = -(-num_changes // model.spec.num_subpixels)  # no sub-pixel twice while there are others
+    places = torch.cat([torch.randperm(model.spec.num_subpixels, generator=generator) for _ in range(passes)])
     down = torch.rand(num_changes, generator=generator) < 0.5
     name = "sees no later sub-pixel"
     used, before = -1, torch.empty(0)

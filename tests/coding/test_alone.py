@@ -68,6 +68,14 @@ def test_only_the_folder_its_code_and_the_system_are_allowed(tmp_path: Path) -> 
         assert not isolation.allows(path), path
 
 
+def test_the_data_of_a_project_in_a_system_folder_is_refused(tmp_path: Path) -> None:
+    isolation = Isolation(tmp_path)
+    isolation._project = Path("/usr/src/app")
+    isolation._python = (Path("/usr"), Path("/usr/src/app/.venv"))
+    assert not isolation.allows("/usr/src/app/data/test.npy")
+    assert isolation.allows("/usr/src/app/.venv/lib/x.py") and isolation.allows("/usr/lib/python3/x.py")
+
+
 def test_every_way_to_read_more_is_refused(tmp_path: Path) -> None:
     """One process tries them all, from a folder of its own beside the file."""
     folder, file = tmp_path / "folder", tmp_path / "test.npy"
