@@ -71,7 +71,7 @@ def entries(stage: str, model: str) -> list[str]:
         work = FITTED if issubclass(model_class(model), Fitted) else TRAINED
     else:
         work = {**WORK, **WORK_OF_ONE.get(model, {})}[stage]
-    scored = SCORED if stage == "evaluate" else {}
+    scored = SCORED if stage in ("evaluate", "prove") else {}
     return [work, *FURTHER_WORK.get(stage, ()), scored.get(model, MODELS[model]), *EVERYWHERE]
 
 

@@ -18,7 +18,7 @@ from dgm.runs.files import RunFiles
 from dgm.runs.progress import track
 from dgm.runs.proof_records import Conformance
 from dgm.runs.weights import load_weights
-from dgm.settings import build_model
+from dgm.settings import build_scored_model
 from dgm.types import CIFAR10
 from stages.cli import DATA, parse_arguments, run_stage
 from stages.device import prepare_device
@@ -31,7 +31,7 @@ def main() -> None:
     common = params.common_config(profile)
     config = common.conformance
     device = prepare_device(common.run, arguments.device)
-    model = build_model(params, name, profile, CIFAR10)
+    model = build_scored_model(params, name, profile, CIFAR10)
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device)
     remedy = f"run `python -m stages.evaluate --model {name} --profile {profile}`"
