@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY := passive
 
 IF_CUT := "If dvc.lock is invalid (a kill may cut it): git checkout dvc.lock; nothing that is cached is computed anew."
 
-.PHONY: run test lint tests lock environment
+.PHONY: run proof test lint tests lock environment
 # DVC runs one stage after the other; here each model's stages are a chain, JOBS chains side by side. A chain ends where
 # it fails. Then `dvc repro`, which alone does the same slowly, runs what is left: all failures once more, and the
 # report, whatever failed. The last line fails if anything did.
@@ -17,10 +17,18 @@ run: $(VENV)/.ok
 	@echo dvc repro check; dvc repro check || { dvc stage list -q > /dev/null 2>&1 || echo $(IF_CUT) >&2; exit 1; }
 	dvc repro download
 	dvc stage list --name-only | \
-	  sed -n 's/^train@\(.*\)/train@\1 evaluate@\1 sample@\1 compress@\1/p; /^codecs@/p; /^ppca_ladder@/p' | \
+	  sed -n 's/^train@\(.*\)/train@\1 evaluate@\1 sample@\1 prove@\1 compress@\1/p; /^codecs@/p; /^ppca_ladder@/p' | \
 	  xargs -P $(JOBS) -I{} sh -c 'dvc --wait-for-lock repro -q -s {} || true'
 	dvc repro --ignore-errors
-	dvc status -q
+	dvc status -q dvc.yaml
+
+# All test images of every exact model decoded (docs/proofs.md); then the report. No part of `make run`.
+proof: $(VENV)/.ok
+	dvc repro check
+	dvc stage list --name-only proof/dvc.yaml | \
+	  xargs -P $(JOBS) -I{} sh -c 'dvc --wait-for-lock repro -q -s {} || echo "failed: {}" >&2'
+	dvc stage list --name-only | grep '^report@' | xargs dvc repro -s
+	dvc status -q proof/dvc.yaml
 
 # two at a time: the type checker takes one core for a minute and more, beside which the tests run
 test: $(VENV)/.ok

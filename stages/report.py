@@ -10,8 +10,10 @@ from collections.abc import Iterable
 
 from dgm.config.params import PROFILES, Params, load_params
 from dgm.errors import StageError
-from dgm.fingerprints import current_key
+from dgm.fingerprints import current_key, fingerprint
+from dgm.registry import MODELS
 from dgm.reporting.files import make_report
+from dgm.reporting.rows import ProofCodes
 from dgm.reporting.settings_notes import ModelSettings, ProfileSettings
 from dgm.runs.atomic import atomic_file
 from dgm.runs.files import RunFiles
@@ -39,11 +41,14 @@ def main() -> None:
     current = {model: current_key(params, model, profile) for model in params.models if profile in params.models[model]}
     folder = RunFiles(profile, "").report
     scored = [model for model in current if RunFiles(profile, model).metrics.exists()]
-    report = make_report(profile, current, settings=profile_settings(params, profile, scored))
+    codes = {model: ProofCodes(fingerprint("compress", model), fingerprint("prove", model)) for model in MODELS}
+    report = make_report(profile, current, settings=profile_settings(params, profile, scored), proof_codes=codes)
     for name, content in report.files.items():
         with atomic_file(folder / name) as file:
             file.write(content)
     record_results(profile, [model for model in params.suite if model not in report.damaged_models], current)
+    for alarm in report.alarms:
+        print(f"alarm ({profile}): {alarm}")
     if report.faults:  # at the end: a damaged file of one model must not take the other models' rows down
         raise StageError("\n       ".join(report.faults))
     print(f"report ({profile}): {folder / 'index.html'}")

@@ -17,7 +17,8 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dgm.cli import make_parser as make_dgm_parser
 from dgm.config.params import PROFILES, load_params
 from dgm.fingerprints import STAGES, WORK_OF_ONE
-from dgm.registry import MODELS
+from dgm.model_api.contracts import AutoregressiveModel
+from dgm.registry import MODELS, model_class
 from stages.cli import make_parser
 from stages.readme_tables import with_tables
 
@@ -82,6 +83,20 @@ def test_evaluation_reruns_for_all_that_the_key_of_its_metrics_is_made_of() -> N
     assert sections | {f"common.${{item.profile}}.{name}" for name in ("run", "evaluation")} == set(stage["params"])
 
 
+def test_the_proof_beside_the_pipeline_is_of_every_exact_model_and_of_what_compression_depends_on() -> None:
+    """Nothing in dvc.yaml may ask for it: DVC would then run hours of it on every `dvc repro`."""
+    stage = yaml.safe_load((ROOT / "proof" / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["proof"]
+    exact = [name for name in MODELS if issubclass(model_class(name), AutoregressiveModel)]
+    assert sorted(stage["matrix"]["model"]) == sorted(exact)
+    compress = pipeline()["compress"]
+    assert stage["deps"] == compress["deps"]
+    assert set(stage["params"]) == set(compress["params"]) - {"models.${item.model}.${item.profile}.compression"}
+    needed = {dependency for other in pipeline().values() for dependency in other["deps"]}
+    assert not needed & set(stage["outs"])
+    for profile in PROFILES:  # the report depends on the folder, which DVC wants to be there
+        assert (ROOT / "reports" / profile / "proof" / ".gitkeep").exists()
+
+
 def test_a_stage_of_one_model_tracks_its_fingerprint() -> None:
     for model, names in WORK_OF_ONE.items():
         for name in names:
@@ -92,7 +107,8 @@ def test_documented_commands_are_commands() -> None:
     from dvc.cli.parser import get_main_parser
 
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    commands = documented_commands("README.md", "CONTRIBUTING.md", "docs/gpu.md", "docs/prove.md")
+    documents = ("README.md", "CONTRIBUTING.md", "docs/gpu.md", "docs/prove.md", "docs/proofs.md")
+    commands = documented_commands(*documents)
     assert {"make run", "make test"} <= set(commands)
     for command in commands:
         words = shlex.split(command)

@@ -47,6 +47,18 @@ class CompressionConfig(Config):
     num_images: int = Field(gt=0, le=NUM_TEST_IMAGES)
 
 
+class ConformanceConfig(Config):
+    """common.<profile>.conformance: how much is asked of every trained model, on the first test images.
+
+    num_changed_subpixels: changed one after the other, by one level and to the far end each. num_replaced_endings:
+    places of the order from which on everything is replaced. num_images: how many are scored in other company.
+    """
+
+    num_changed_subpixels: int = Field(gt=0, le=MAX_DRAWS)
+    num_replaced_endings: int = Field(gt=0, le=MAX_DRAWS)
+    num_images: int = Field(gt=1, le=1000)
+
+
 class CodecsConfig(Config):
     """common.<profile>.codecs: how many test images the general codecs compress, a square number of them."""
 
@@ -93,6 +105,7 @@ class CommonConfig(Config):
     sampling: SamplingConfig
     ppca_ladder: PPCALadderConfig
     codecs: CodecsConfig
+    conformance: ConformanceConfig
 
 
 class ExactEvaluation(Config):

@@ -14,9 +14,10 @@ from dgm.reporting.curves import curves_csv
 from dgm.reporting.page import page_html
 from dgm.reporting.plots import ladder_png, ppca_ladder_png, training_curves_png
 from dgm.reporting.ppca_ladder import rungs_table
-from dgm.reporting.rows import attempt, bound_terms, paired_differences, result_rows
+from dgm.reporting.rows import ProofCodes, attempt, bound_terms, paired_differences, result_rows
 from dgm.reporting.settings_notes import NO_SETTINGS, ProfileSettings, with_acting_parameters
 from dgm.reporting.tables import latex, markdown
+from dgm.reporting.tiers import with_alarms
 from dgm.runs.certificates import FOLDER, read_certificates
 from dgm.runs.checked import csv_text
 from dgm.runs.files import RunFiles, ladder_file, reference_codecs_file
@@ -25,11 +26,15 @@ from dgm.runs.records import ReferenceCodec, read_reference_codecs, read_rungs
 
 @dataclass(frozen=True)
 class Report:
-    """`files`: name under reports/<profile>/ -> content. `faults`: one line per damaged run file, which is left out."""
+    """`files`: name under reports/<profile>/ -> content. `faults`: one line per damaged run file, which is left out.
+
+    `alarms`: one line per row whose figure is too good to be believed as it stands.
+    """
 
     files: Mapping[str, bytes]
     faults: tuple[str, ...]
     damaged_models: frozenset[str]
+    alarms: tuple[str, ...]
 
 
 def make_report(
@@ -37,13 +42,16 @@ def make_report(
     current_keys: Mapping[str, str],
     root: Path = Path("."),
     settings: ProfileSettings = NO_SETTINGS,
+    proof_codes: Mapping[str, ProofCodes] | None = None,
 ) -> Report:
     """The report of what the run files say; what a damaged file should say is left empty and named as a fault.
 
     `current_keys` maps a model to the key that a result computed now would carry: others are marked as stale.
-    `settings`: those of the profile as params.yaml has it now.
+    `settings`: those of the profile as params.yaml has it now. `proof_codes`: by model, the digests that a proof
+    computed now would carry: others do not count.
     """
-    rows = [with_acting_parameters(row, settings) for row in result_rows(profile, current_keys, root)]
+    rows = with_alarms(result_rows(profile, current_keys, root, proof_codes))
+    rows = [with_acting_parameters(row, settings) for row in rows]
     faults = [fault for row in rows for fault in row.faults]
     differences = paired_differences(rows, profile, faults, root)
     rungs = attempt(lambda: read_rungs(ladder_file(profile, root)), faults) or []
@@ -84,4 +92,5 @@ def make_report(
         "ppca_ladder.png": ppca_ladder_png(rungs),
     }
     contents = {name: text.encode("utf-8") for name, text in texts.items()} | pictures
-    return Report(contents, tuple(faults), frozenset(row.model for row in rows if row.faults))
+    alarms = tuple(row.alarm for row in rows if row.alarm)
+    return Report(contents, tuple(faults), frozenset(row.model for row in rows if row.faults), alarms)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dgm.reporting.published import CATALOGUE, PIXELCNN_PP_TABLE, PIXELRNN_TABLE, STARTS, PublishedRow
-from dgm.reporting.results import all_rows, published_cell
+from dgm.reporting.results import all_rows, published_cell, shown_name
 from dgm.reporting.rows import BoundTerm, PairedDifference, Row
 from dgm.reporting.tables import Column, Table, make_table, number
+from dgm.reporting.tiers import current_conformance, decoded_images
+from dgm.runs.proof_records import Conformance, TestSetProof
 from dgm.runs.records import Compression, Metrics
 
 
@@ -100,7 +102,38 @@ def compression_table(rows: Sequence[Row]) -> Table:
     )
 
 
-def _overhead(compression: Compression) -> str:
+def proofs_table(rows: Sequence[Row]) -> Table:
+    """All test images written and read back, of the models of which it was done."""
+    columns: tuple[Column[tuple[Row, TestSetProof]], ...] = (
+        Column("Model", lambda pair: shown_name(pair[0])),
+        Column("Written", lambda pair: number(pair[1].compressed_bits_per_subpixel, 4), is_number=True),
+        Column("Claimed", lambda pair: number(pair[1].claimed_bits_per_subpixel, 4), is_number=True),
+        Column("Overhead", lambda pair: _overhead(pair[1]), is_number=True),
+        Column("Images", lambda pair: number(pair[1].num_images, 0), is_number=True),
+        Column("Encoding, s", lambda pair: number(pair[1].encode_core_seconds, 0), is_number=True),
+        Column("Decoding, s", lambda pair: number(pair[1].decode_core_seconds, 0), is_number=True),
+        Column("Counts", lambda pair: "yes" if decoded_images(pair[0]) >= pair[1].num_images else "no: stale"),
+    )
+    return make_table(columns, [(row, row.proof) for row in rows if row.proof])
+
+
+def conformance_table(rows: Sequence[Row]) -> Table:
+    """What was asked of the trained weights at full size."""
+    columns: tuple[Column[tuple[Row, Conformance]], ...] = (
+        Column("Model", lambda pair: shown_name(pair[0])),
+        Column("Sub-pixels changed", lambda pair: _count(pair[1].num_changed_subpixels), is_number=True),
+        Column("Endings replaced", lambda pair: _count(pair[1].num_replaced_endings), is_number=True),
+        Column("Images in other company", lambda pair: number(pair[1].num_images_in_company, 0), is_number=True),
+    )
+    found = [(row, current_conformance(row)) for row in rows]
+    return make_table(columns, [(row, record) for row, record in found if record])
+
+
+def _count(value: int) -> str:
+    return "" if value == 0 else number(value, 0)  # 0: nothing to change, no order of sub-pixels
+
+
+def _overhead(compression: Compression | TestSetProof) -> str:
     written, claimed = compression.compressed_bits_per_subpixel, compression.claimed_bits_per_subpixel
     return "" if written is None or claimed is None else f"{100 * (written / claimed - 1):+.2f} %"
 

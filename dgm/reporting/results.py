@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from dgm.reporting.published import PIXELCNN_PP_TABLE, PIXELRNN_TABLE, PublishedRow
 from dgm.reporting.rows import BoundTerm, PairedDifference, Row
 from dgm.reporting.tables import Column, Table, columns_csv, make_table, number
+from dgm.reporting.tiers import current_conformance, decoded_images, tier
 from dgm.types import NUM_TEST_IMAGES
 
 LECTURE_TABLES = {"cifar10_pixelrnn": PIXELRNN_TABLE, "cifar10_pixelcnn_pp": PIXELCNN_PP_TABLE}
 
-STALE, DAMAGED = "†", "‡"
+STALE, DAMAGED, ALARM = "†", "‡", "§"
 STALE_NOTE = f"{STALE} stale: code or parameters have changed since; dvc repro brings it up to date."
 UNIT_NOTE = (
     "Bits per sub-pixel, smaller is better; published training figures in brackets; "
@@ -35,6 +36,15 @@ def _from(part: str, *names: str) -> dict[str, Callable[[Row], object]]:
         return lambda row: None if (record := getattr(row, part)) is None else getattr(record, name)
 
     return {name: column(name) for name in names}
+
+
+def _asked(name: str) -> Callable[[Row], object]:
+    """A count of the checks at full size, empty where none is current."""
+
+    def column(row: Row) -> object:
+        return None if (record := current_conformance(row)) is None else getattr(record, name)
+
+    return column
 
 
 _MEASURED = _from(
@@ -60,6 +70,11 @@ RESULT_COLUMNS: Mapping[str, Callable[[Row], object]] = {
     **_from("compression", "compressed_bits_per_subpixel", "claimed_bits_per_subpixel"),
     "num_compressed_images": lambda row: (row.compression and row.compression.num_images) or None,
     **_from("compression", "initial_bits", "is_lossless"),
+    "tier": tier,
+    "num_decoded_images": lambda row: decoded_images(row) or None,
+    **{name: _asked(name) for name in ("num_changed_subpixels", "num_replaced_endings", "num_images_in_company")},
+    **_from("proof", "encode_core_seconds", "decode_core_seconds"),
+    "alarm": lambda row: row.alarm,
     "is_current": lambda row: row.is_current,
     **_from("provenance", "mlflow_run_id", "git_commit", "git_is_dirty", "finished_at"),
 }
@@ -94,7 +109,7 @@ def bound_terms_csv(terms: Sequence[BoundTerm]) -> str:
 
 def lecture_csv(entries: Sequence[Entry]) -> str:
     """One of the lecture's tables, row for row, with the reproduced figure beside the published one."""
-    measured = (*_MEASURED, "num_test_images", "is_current")
+    measured = (*_MEASURED, "num_test_images", "is_current", "tier", "alarm")
     columns: dict[str, Callable[[Entry], object]] = {
         "model": lambda entry: entry.published.key,
         "name": lambda entry: entry.published.name,
@@ -125,8 +140,8 @@ def all_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def shown_name(row: Row, name: str | None = None) -> str:
-    """The name as tables print it, with a mark if the row is stale or one of its files is damaged."""
-    marks = f" {STALE}" * (row.is_current is False) + f" {DAMAGED}" * bool(row.faults)
+    """The name as tables print it, with a mark if the row is stale, a file damaged, or the figure too good."""
+    marks = f" {STALE}" * (row.is_current is False) + f" {DAMAGED}" * bool(row.faults) + f" {ALARM}" * bool(row.alarm)
     return (name or row.published.name) + marks
 
 
@@ -161,6 +176,7 @@ COLUMNS: tuple[Column[Entry], ...] = (
         is_number=True,
     ),
     Column("How reached", lambda entry: entry.row.metrics.likelihood if entry.row.metrics else ""),
+    Column("Proof", lambda entry: tier(entry.row)),
 )
 PARAMETERS: Column[Entry] = Column(
     "Parameters", lambda entry: number(entry.row.metrics.parameters if entry.row.metrics else None, 0), is_number=True
@@ -207,4 +223,5 @@ def noise_notes(rows: Sequence[Row]) -> list[str]:
 def state_notes(rows: Sequence[Row]) -> list[str]:
     """What the marks beside the names mean, where there are any."""
     stale = [STALE_NOTE] if any(row.is_current is False for row in rows) else []
-    return stale + [f"{DAMAGED} damaged: {fault}." for row in rows for fault in row.faults]
+    damaged = [f"{DAMAGED} damaged: {fault}." for row in rows for fault in row.faults]
+    return [*stale, *damaged, *(f"{ALARM} alarm: {row.alarm}." for row in rows if row.alarm)]

@@ -20,31 +20,49 @@ from dgm.reporting.published import CATALOGUE, PublishedRow
 from dgm.runs.atomic import array_digest, read_array
 from dgm.runs.checked import REMEDY
 from dgm.runs.files import RunFiles
+from dgm.runs.proof_records import Conformance, TestSetProof, read_proof
 from dgm.runs.records import Compression, CurvePoint, Metrics, Provenance, read_curve, read_record
 from dgm.types import CIFAR10, ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
 
 Value = TypeVar("Value")
-Record = TypeVar("Record", Metrics, Provenance, Compression)
+Record = TypeVar("Record", Metrics, Provenance, Compression, Conformance, TestSetProof)
+
+
+@dataclass(frozen=True)
+class ProofCodes:
+    """Digests of the code that proofs computed now would have run: of the entropy coder, and of the checks."""
+
+    compress: str
+    prove: str
+
+
+NO_CODES = ProofCodes("", "")  # of a model that nothing here can run: no proof of it is current
 
 
 @dataclass(frozen=True)
 class Row:
     """One model: the records of its run as they were read, each None if it is absent or damaged.
 
+    `conformance` and `proof` are what was proven, by whichever code; `codes` is the code of now.
     `curve` is empty where training left none. `is_current` is False where code or parameters have changed since the
     model was scored, and None without a result. `faults` says, one line per file, what is damaged. `acting_parameters`:
-    those that can change an output, None where it is not known.
+    those that can change an output, None where it is not known. `alarm`: why the figure is too good to be believed as
+    it stands (tiers.py).
     """
 
     published: PublishedRow
     metrics: Metrics | None = None
     provenance: Provenance | None = None
     compression: Compression | None = None
+    conformance: Conformance | None = None
+    proof: TestSetProof | None = None
+    codes: ProofCodes = NO_CODES
     curve: Sequence[CurvePoint] = ()
     is_current: bool | None = None
     faults: tuple[str, ...] = ()
     acting_parameters: int | None = None
+    alarm: str | None = None
 
     @property
     def model(self) -> str:
@@ -106,31 +124,45 @@ class PairedDifference:
     num_images: int | None
 
 
-def result_rows(profile: str, current_keys: Mapping[str, str], root: Path = Path(".")) -> list[Row]:
+def result_rows(
+    profile: str,
+    current_keys: Mapping[str, str],
+    root: Path = Path("."),
+    proof_codes: Mapping[str, ProofCodes] | None = None,
+) -> list[Row]:
     """Every model of the catalogue in its order, then every other model that has metrics or a curve, by name.
 
-    `current_keys` maps a model to the key that a result computed now would carry.
+    `current_keys` maps a model to the key that a result computed now would carry, `proof_codes` to the digests that
+    a proof would.
     """
+    codes = proof_codes or {}
     files = RunFiles(profile, "", root)
     found = {path.stem for path in (*files.metrics.parent.glob("*.json"), *files.curve.parent.glob("*.csv"))}
     models = [*CATALOGUE, *sorted(found - set(CATALOGUE))]
-    return [_row(RunFiles(profile, model, root), current_keys.get(model)) for model in models]
+    return [
+        _row(RunFiles(profile, model, root), current_keys.get(model), codes.get(model, NO_CODES)) for model in models
+    ]
 
 
-def _row(files: RunFiles, current_key: str | None) -> Row:
+def _row(files: RunFiles, current_key: str | None, codes: ProofCodes) -> Row:
     faults: list[str] = []
-    metrics = attempt(lambda: _own_record(files.metrics, Metrics, files), faults)
-    provenance = attempt(lambda: _own_record(files.provenance, Provenance, files), faults)
-    compression = attempt(lambda: _own_record(files.compression, Compression, files), faults)
+    metrics = attempt(lambda: _own(files.metrics, read_record(files.metrics, Metrics), files), faults)
+    provenance = attempt(lambda: _own(files.provenance, read_record(files.provenance, Provenance), files), faults)
+    compression = attempt(lambda: _own(files.compression, read_record(files.compression, Compression), files), faults)
+    conformance = attempt(lambda: _own(files.conformance, read_proof(files.conformance, Conformance), files), faults)
+    proof = attempt(lambda: _own(files.proof, read_proof(files.proof, TestSetProof), files), faults)
     curve = attempt(lambda: _whole_curve(files.curve, provenance), faults)
     return Row(
         CATALOGUE.get(files.model, PublishedRow(files.model, files.model, "", None, None, "")),
         metrics,
-        provenance if metrics else None,
-        compression if metrics else None,
-        curve or (),
-        metrics.code_and_params_key == current_key if metrics else None,
-        tuple(faults),
+        provenance=provenance if metrics else None,
+        compression=compression if metrics else None,
+        conformance=conformance if metrics else None,
+        proof=proof if metrics else None,
+        codes=codes,
+        curve=curve or (),
+        is_current=metrics.code_and_params_key == current_key if metrics else None,
+        faults=tuple(faults),
     )
 
 
@@ -143,8 +175,7 @@ def attempt(read: Callable[[], Value], faults: list[str]) -> Value | None:
         return None
 
 
-def _own_record(path: Path, kind: type[Record], files: RunFiles) -> Record | None:
-    record = read_record(path, kind)
+def _own(path: Path, record: Record | None, files: RunFiles) -> Record | None:
     if record is not None and (record.model, record.profile) != (files.model, files.profile):
         raise StageError(
             f"{path}: says it is of {record.model} ({record.profile}), not of {files.model} ({files.profile}); {REMEDY}"

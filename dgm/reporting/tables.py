@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from tabulate import tabulate
 
-_LATEX_SYMBOLS = {"≤": r"$\leq$", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$"}
+_LATEX_SYMBOLS = {"≤": r"$\leq$", "±": r"$\pm$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}"}
 _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",

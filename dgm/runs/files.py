@@ -21,7 +21,7 @@ class RunFiles:
 
     @property
     def fingerprints(self) -> Path:
-        """Folder of code fingerprints; train.json, evaluate.json, sample.json, compress.json."""
+        """Folder of code fingerprints; one .json for each stage."""
         return self.root / "fingerprints" / self.model
 
     @property
@@ -35,6 +35,11 @@ class RunFiles:
     @property
     def compressed(self) -> Path:
         return self.root / "runs" / self.profile / self.model / "compressed" / "test_images.dgm"
+
+    @property
+    def proof_files(self) -> Path:
+        """Folder of all test images, compressed."""
+        return self.root / "runs" / self.profile / self.model / "proof"
 
     @property
     def report(self) -> Path:
@@ -64,6 +69,14 @@ class RunFiles:
     @property
     def compression(self) -> Path:
         return self.report / "compression" / f"{self.model}.json"
+
+    @property
+    def conformance(self) -> Path:
+        return self.report / "conformance" / f"{self.model}.json"
+
+    @property
+    def proof(self) -> Path:
+        return self.report / "proof" / f"{self.model}.json"
 
 
 def reference_codecs_file(profile: str, root: Path = Path(".")) -> Path:

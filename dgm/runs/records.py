@@ -36,6 +36,7 @@ Text = Annotated[str, Field(min_length=1)]
 TextOrEmpty = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]  # an empty CSV field
 Bits = Annotated[float, Field(ge=0.0, le=LARGEST_BITS)]
 Term = Annotated[float, Field(ge=-LARGEST_BITS, le=LARGEST_BITS)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 NumTestImages = Annotated[int, Field(gt=0, le=NUM_TEST_IMAGES)]
 NumTrainImages = Annotated[int, Field(gt=0, le=NUM_TRAIN_IMAGES)]
 Likelihood = Annotated[str, Field(pattern=r"^(exact|dequantized|elbo|importance-weighted \([1-9][0-9]*\))$")]
@@ -67,7 +68,7 @@ class Metrics:
     num_draws: PositiveInt
     parameters: NonNegativeInt
     code_and_params_key: Text
-    test_nats_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    test_nats_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Metrics:
@@ -141,6 +142,8 @@ class Compression:
 
     A bound is coded by bits-back: the claim is the bound with one draw for the same images, and the bits per sub-pixel
     leave out `initial_bits`, which were in the file before the first image and come back after the last one.
+    decoded_sha256: of the images that a process decoded which had only the file and the weights. test_nats_sha256: of
+    the figures of the test images that the file is a proof of, as in Metrics. code: digest of the code that has run.
     """
 
     model: Text
@@ -152,6 +155,9 @@ class Compression:
     is_lossless: bool | None
     reason: str
     initial_bits: NonNegativeInt = 0
+    decoded_sha256: Sha256 | None = None
+    test_nats_sha256: Sha256 | None = None
+    code: Text | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Compression:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from torch import Tensor
 
+from dgm.coding.alone import Coder, Decoded
+from dgm.coding.coders import decode
+from dgm.coding.container import read_compressed
 from dgm.coding.proof import prove
 from dgm.errors import StageError
 from dgm.model_api.contracts import AutoregressiveModel
@@ -20,10 +25,15 @@ RIGHT = -48 * math.log(256)  # natural-log probability of each image
 
 
 @pytest.fixture(scope="module")
-def model() -> AutoregressiveModel:
+def coder() -> Coder:
     model = tiny_model("uniform", SPEC)
     assert isinstance(model, AutoregressiveModel)
-    return model
+    return Coder(model, "uniform", Path("weights"), "code")
+
+
+def decode_here(coder: Coder, path: Path) -> Decoded:
+    """In this process: test_alone.py has the other one."""
+    return Decoded(decode(coder.model, read_compressed(path, coder.identity, coder.name)), 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -31,29 +41,27 @@ def images() -> Tensor:
     return random_images(SPEC, 200)
 
 
-def test_a_right_claim_is_confirmed_by_the_file(model: AutoregressiveModel, images: Tensor, tmp_path: Path) -> None:
-    record = prove(model, images, np.full(200, RIGHT), tmp_path / "x.dgm", 1, "uniform", "smoke", iter)
-    assert record.is_lossless and record.num_images == 200
-    assert record.file_bytes is not None and record.file_bytes == (tmp_path / "x.dgm").stat().st_size
-    assert record.claimed_bits_per_subpixel == pytest.approx(8.0)
-    assert record.compressed_bits_per_subpixel == pytest.approx(8 * record.file_bytes / (200 * 48))
+def test_a_right_claim_is_confirmed_by_the_file(coder: Coder, images: Tensor, tmp_path: Path) -> None:
+    proven = prove(coder, images, np.full(200, RIGHT), tmp_path / "x.dgm", decode_here)
+    assert proven.file_bytes == (tmp_path / "x.dgm").stat().st_size
+    assert proven.claimed_bits_per_subpixel == pytest.approx(8.0)
+    assert proven.compressed_bits_per_subpixel == pytest.approx(8 * proven.file_bytes / (200 * 48))
+    assert proven.decoded_sha256 == hashlib.sha256(images.numpy().tobytes()).hexdigest()
+    assert proven.encode_core_seconds > 0 and proven.decode_core_seconds == 0.5
 
 
 @pytest.mark.parametrize("claim", [RIGHT * 1.01, RIGHT * 0.99, 0.0, -RIGHT, math.nan, -math.inf, math.inf])
-def test_a_wrong_claim_fails(model: AutoregressiveModel, images: Tensor, tmp_path: Path, claim: float) -> None:
-    claims = np.full(200, claim)
+def test_a_wrong_claim_fails(coder: Coder, images: Tensor, tmp_path: Path, claim: float) -> None:
     with pytest.raises(StageError, match=r"x\.dgm: 8\.\d+ bits per sub-pixel, but the model claims"):
-        prove(model, images, claims, tmp_path / "x.dgm", 1, "uniform", "smoke", iter)
+        prove(coder, images, np.full(200, claim), tmp_path / "x.dgm", decode_here)
 
 
-def test_claims_for_other_images_are_refused(model: AutoregressiveModel, images: Tensor, tmp_path: Path) -> None:
+def test_claims_for_other_images_are_refused(coder: Coder, images: Tensor, tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"claims \(199,\) do not fit 200 images"):
-        prove(model, images, np.full(199, RIGHT), tmp_path / "x.dgm", 1, "uniform", "smoke", iter)
+        prove(coder, images, np.full(199, RIGHT), tmp_path / "x.dgm", decode_here)
 
 
-def test_an_image_that_is_not_decoded_exactly_fails(
-    model: AutoregressiveModel, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dgm.coding.proof.decompress", lambda *_: images.flip(0))
+@pytest.mark.parametrize("wrong", [lambda images: images.flip(0), lambda images: images[:-1]])
+def test_an_image_that_is_not_decoded_exactly_fails(coder: Coder, images: Tensor, tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(StageError, match="the decoded images differ"):
-        prove(model, images, np.full(200, RIGHT), tmp_path / "x.dgm", 1, "uniform", "smoke", iter)
+        prove(coder, images, np.full(200, RIGHT), tmp_path / "x.dgm", lambda *_: Decoded(wrong(images), 0.5))

@@ -1,0 +1,68 @@
+"""Asks a trained model, at 32x32 in float64, whether it sees ahead and whether the batch matters. A failure stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from dgm.config.params import load_params
+from dgm.conformance.real_size import CHANGES_AT_ONCE, examine
+from dgm.data.arrays import load_arrays
+from dgm.errors import StageError
+from dgm.fingerprints import fingerprint
+from dgm.model_api.contracts import AutoregressiveModel
+from dgm.runs.atomic import array_digest, read_array
+from dgm.runs.checked import write_json
+from dgm.runs.files import RunFiles
+from dgm.runs.progress import track
+from dgm.runs.proof_records import Conformance
+from dgm.runs.weights import load_weights
+from dgm.settings import build_scored_model
+from dgm.types import CIFAR10
+from stages.cli import DATA, parse_arguments, run_stage
+from stages.device import prepare_device
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__)
+    name, profile = arguments.model, arguments.profile
+    params, files = load_params(), RunFiles(profile, name)
+    common = params.common_config(profile)
+    config = common.conformance
+    device = prepare_device(common.run, arguments.device)
+    model = build_scored_model(params, name, profile, CIFAR10)
+    load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
+    model.to(device)
+    remedy = f"run `python -m stages.evaluate --model {name} --profile {profile}`"
+    nats_digest = array_digest(read_array(files.nats("test"), remedy))
+    images = torch.from_numpy(load_arrays(DATA).test[: config.num_images].copy()).to(device)
+    is_ordered = isinstance(model, AutoregressiveModel)
+    num_passes = -(-config.num_changed_subpixels // CHANGES_AT_ONCE)
+
+    def bar(passes: Iterable[int]) -> Iterable[int]:
+        return track(passes, num_passes, f"prove {name}", "pass")
+
+    checks: list[str] = []
+    for finding in examine(
+        model, images, config.num_changed_subpixels, config.num_replaced_endings, common.run.seed, bar
+    ):
+        if not finding.holds:
+            raise StageError(f"{name} ({profile}) fails: {finding.check}: {finding.detail}")
+        print(f"{name} ({profile}): {finding.check}: {finding.detail}")
+        checks.append(finding.check)
+    record = Conformance(
+        model=name,
+        profile=profile,
+        checks=checks,
+        num_changed_subpixels=config.num_changed_subpixels if is_ordered else 0,
+        num_replaced_endings=config.num_replaced_endings if is_ordered else 0,
+        num_images_in_company=config.num_images,
+        test_nats_sha256=nats_digest,
+        code=fingerprint("prove", name),
+    )
+    write_json(files.conformance, record)
+
+
+if __name__ == "__main__":
+    run_stage(main)
