@@ -44,7 +44,7 @@ def proven_files(coder: Coder, folder: Path, images: Tensor = IMAGES, stop_after
         if len(decoded) == stop_after:
             raise KeyboardInterrupt
         decoded.append(path.name)
-        return Decoded(decode(coder.model, read_compressed(path, coder.identity, coder.name)), 0.5)
+        return Decoded(coders.decode(coder.model, read_compressed(path, coder.identity, coder.name)), 0.5)
 
     try:
         found = list(prove_files(coder, images, NATS, folder, decode, lambda title: iter))
