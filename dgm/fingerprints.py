@@ -22,6 +22,7 @@ from dgm.settings import acting_values
 CODE = Path(__file__).resolve().parent.parent  # the code that runs here: in a DVC experiment, its copy
 PACKAGES = ("dgm", "stages")
 PASSIVE = (  # modules that only pass values on; fingerprints depend on what the values are
+    "dgm.coding.coders",
     "dgm.config",
     "dgm.errors",
     "dgm.fingerprints",
@@ -38,8 +39,10 @@ WORK = {  # what a stage does with a model, besides the model itself
     "evaluate": "stages.evaluate:score",
     "sample": "stages.sample:draw",
     "compress": "dgm.coding.proof:prove",
+    "prove": "dgm.conformance.real_size:examine",
 }
 BOUND_CODED = "dgm.coding.bound_proof:prove_bound"  # what compress does with a latent-variable model
+FURTHER_WORK = {"compress": ("dgm.decoder:decoded_images",)}  # in a process of its own, which also decodes
 STAGES = ("train", *WORK)
 WORK_OF_ONE = {"ppca": {"ppca_ladder": "stages.ppca_ladder:make_rungs"}}  # stages that only this model has
 COUNTING = ("num_acting_parameters", "idle_weights")  # for the report only
@@ -49,6 +52,7 @@ UNUSED = {  # methods of models that a stage never calls: an edit of a sampler t
     "evaluate": ("sample", "sample_density", "conditionals", "objective", *COUNTING, *STEPS),
     "sample": (*COUNTING, *STEPS),
     "compress": ("sample", "sample_density", "objective", "prepare", *COUNTING),
+    "prove": ("sample", "sample_density", "conditionals", "objective", "prepare", *COUNTING, *STEPS),
     "ppca_ladder": COUNTING,
 }
 EVERYWHERE = ("stages.device:prepare_device",)
@@ -61,9 +65,13 @@ def fingerprint(stage: str, model: str, root: Path = CODE) -> str:
 
 def coder_code(model: str, root: Path = CODE) -> str:
     """Digest of the code that reads what `model` compressed."""
+    return code_graph(root.resolve(), UNUSED["compress"]).digest([decoder_of(model), MODELS[model]])
+
+
+def decoder_of(model: str) -> str:
+    """What reads the files of `model`; dgm.coding.coders, which chooses it, is passive."""
     is_bound = issubclass(model_class(model), LatentVariableModel)
-    decoder = "dgm.coding.bits_back:decompress_by_bits_back" if is_bound else "dgm.coding.codec:decompress"
-    return code_graph(root.resolve(), UNUSED["compress"]).digest([decoder, MODELS[model]])
+    return "dgm.coding.bits_back:decompress_by_bits_back" if is_bound else "dgm.coding.codec:decompress"
 
 
 def entries(stage: str, model: str) -> list[str]:
@@ -74,8 +82,9 @@ def entries(stage: str, model: str) -> list[str]:
         work = BOUND_CODED
     else:
         work = {**WORK, **WORK_OF_ONE.get(model, {})}[stage]
-    scored = SCORED if stage == "evaluate" else {}
-    return [work, scored.get(model, MODELS[model]), *EVERYWHERE]
+    scored = SCORED if stage in ("evaluate", "prove") else {}
+    further = (*FURTHER_WORK[stage], decoder_of(model)) if stage in FURTHER_WORK else ()
+    return [work, *further, scored.get(model, MODELS[model]), *EVERYWHERE]
 
 
 @lru_cache(maxsize=8)
