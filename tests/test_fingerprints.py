@@ -98,12 +98,12 @@ def test_training_never_calls_the_methods_that_its_key_leaves_out(name: str, mon
 
 
 @pytest.mark.parametrize("name", sorted(SCORED))
-def test_a_class_for_scoring_belongs_to_the_key_of_the_evaluation_only(
+def test_a_class_for_scoring_belongs_to_the_keys_of_evaluation_and_proof_only(
     name: str, copy: Path, before: dict[tuple[str, str], str]
 ) -> None:
     file = copy / (SCORED[name].split(":")[0].replace(".", "/") + ".py")
     file.write_text(file.read_text(encoding="utf-8").replace("dim=1", "dim=-1"), encoding="utf-8")
-    assert changed(before, digests(copy)) == {(name, "evaluate")}
+    assert changed(before, digests(copy)) == {(name, "evaluate"), (name, "prove")}
 
 
 def test_a_count_of_parameters_that_act_belongs_to_no_key(copy: Path, before: dict[tuple[str, str], str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from dgm.coding import resumable
+from dgm.coding import coders, resumable
 from dgm.coding.alone import Coder, Decoded
 from dgm.coding.container import read_compressed
 from dgm.coding.proof import Proven
