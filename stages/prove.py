@@ -38,15 +38,13 @@ def main() -> None:
     nats_digest = array_digest(read_array(files.nats("test"), remedy))
     images = torch.from_numpy(load_arrays(DATA).test[: config.num_images].copy()).to(device)
     is_ordered = isinstance(model, AutoregressiveModel)
-    num_passes = -(-config.num_changed_subpixels // CHANGES_AT_ONCE)
+    num_passes = -(-config.num_changes // CHANGES_AT_ONCE)
 
     def bar(passes: Iterable[int]) -> Iterable[int]:
         return track(passes, num_passes, f"prove {name}", "pass")
 
     checks: list[str] = []
-    for finding in examine(
-        model, images, config.num_changed_subpixels, config.num_replaced_endings, common.run.seed, bar
-    ):
+    for finding in examine(model, images, config.num_changes, config.num_endings, common.run.seed, bar):
         if not finding.holds:
             raise StageError(f"{name} ({profile}) fails: {finding.check}: {finding.detail}")
         print(f"{name} ({profile}): {finding.check}: {finding.detail}")
@@ -55,8 +53,8 @@ def main() -> None:
         model=name,
         profile=profile,
         checks=checks,
-        num_changed_subpixels=config.num_changed_subpixels if is_ordered else 0,
-        num_replaced_endings=config.num_replaced_endings if is_ordered else 0,
+        num_changed_subpixels=config.num_changes if is_ordered else 0,
+        num_replaced_endings=config.num_endings if is_ordered else 0,
         num_images_in_company=config.num_images,
         test_nats_sha256=nats_digest,
         code=fingerprint("prove", name),

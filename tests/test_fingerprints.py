@@ -98,7 +98,7 @@ def test_training_never_calls_the_methods_that_its_key_leaves_out(name: str, mon
 
 
 @pytest.mark.parametrize("name", sorted(SCORED))
-def test_a_class_for_scoring_belongs_to_the_keys_of_what_scores_only(
+def test_a_class_for_scoring_belongs_to_the_keys_of_evaluation_and_proof_only(
     name: str, copy: Path, before: dict[tuple[str, str], str]
 ) -> None:
     file = copy / (SCORED[name].split(":")[0].replace(".", "/") + ".py")

@@ -50,12 +50,12 @@ class CompressionConfig(Config):
 class ConformanceConfig(Config):
     """common.<profile>.conformance: how much is asked of every trained model, on the first test images.
 
-    num_changed_subpixels: changed one after the other, by one level and to the far end each. num_replaced_endings:
+    num_changes: sub-pixels that are changed one after the other, by one level and to the far end each. num_endings:
     places of the order from which on everything is replaced. num_images: how many are scored in other company.
     """
 
-    num_changed_subpixels: int = Field(gt=0, le=MAX_DRAWS)
-    num_replaced_endings: int = Field(gt=0, le=MAX_DRAWS)
+    num_changes: int = Field(gt=0, le=MAX_DRAWS)
+    num_endings: int = Field(gt=0, le=MAX_DRAWS)
     num_images: int = Field(gt=1, le=1000)
 
 

@@ -87,6 +87,15 @@ def test_a_leak_of_a_neighbour_at_every_place(shift: int, pair: int, monkeypatch
     assert seen - output == pair
 
 
+def test_impossible_levels_are_no_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, kind = exact("uniform", WIDE), cast(Any, model_class("uniform"))
+    plain = kind.log_pmf
+    impossible = torch.tensor([0.0, 0.0, 0.0, -torch.inf])
+    monkeypatch.setattr(kind, "log_pmf", lambda self, images: plain(self, images) + impossible)
+    assert sees_no_later_subpixel(model, random_images(WIDE, 2), 4, 1).holds
+    assert sees_no_later_ending(model, random_images(WIDE, 2), 2, 1).holds
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_conditional_that_becomes_undefined(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     model, kind = exact("uniform", WIDE), cast(Any, model_class("uniform"))
