@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from dgm.config.budget import BUDGET_KEYS
 from dgm.config.params import ALL, BLOCKS, SECTIONS, SHARED_SECTIONS, Params
 from dgm.config.parse import Config, ConfigError, Parsed, parse, suggestion
 from dgm.config.sections import (
@@ -181,6 +182,17 @@ def _build(kind: type[Model], params: Params, name: str, profile: str, spec: Ima
         raise ConfigError(f"models.{name}.{profile}.model: {error}") from None
 
 
+def training_minutes(params: Params, profile: str) -> float | None:
+    """How long the suite's models train by gradient, one after the other; None if one of them is limited by steps only.
+
+    Raises: ConfigError if a section is wrong.
+    """
+    configs = [training_config(params, name, profile) for name in params.suite]
+    seconds = [config.max_seconds for config in configs if isinstance(config, TrainingConfig)]
+    limited = [limit for limit in seconds if limit is not None]
+    return sum(limited) / 60 if len(limited) == len(seconds) else None
+
+
 def validate(params: Params, profile: str) -> CommonConfig:
     """Checks everything that a run of this profile will read. Raises: ConfigError listing every problem."""
     problems: list[str] = []
@@ -207,6 +219,7 @@ def validate(params: Params, profile: str) -> CommonConfig:
 def _unknown_keys(params: Params) -> list[str]:
     """Blocks and defaults that no stage reads, in any profile: a typo there would silently do nothing."""
     problems: list[str] = []
+    known_defaults = (*TrainingConfig.model_fields, *BUDGET_KEYS)
     for name, blocks in params.models.items():
         problems += [
             f"models.{name}.{key}: no such profile{suggestion(key, BLOCKS)}" for key in blocks if key not in BLOCKS
@@ -219,10 +232,10 @@ def _unknown_keys(params: Params) -> list[str]:
                 if key not in known
             ]
     problems += [
-        f"training_defaults.{profile}.{key}: unknown key{suggestion(key, TrainingConfig.model_fields)}"
+        f"training_defaults.{profile}.{key}: unknown key{suggestion(key, known_defaults)}"
         for profile, defaults in params.training_defaults.items()
         for key in defaults
-        if key not in TrainingConfig.model_fields
+        if key not in known_defaults
     ]
     return problems
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dgm.config.params import load_params
 from dgm.fingerprints import write_fingerprints
 from dgm.registry import MODELS
-from dgm.settings import validate
+from dgm.settings import training_minutes, validate
 from stages.cli import run_stage
 
 
@@ -13,7 +13,9 @@ def main() -> None:
     params = load_params()
     validate(params, params.profile)
     write_fingerprints(list(MODELS))
-    print(f"params.yaml is sound: {len(params.suite)} models in profile {params.profile}")
+    minutes = training_minutes(params, params.profile)
+    length = "" if minutes is None else f", {minutes:.0f} minutes of training one after the other"
+    print(f"params.yaml is sound: {len(params.suite)} models in profile {params.profile}{length}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from dgm.coding.alone import Coder, decode_alone
 from dgm.coding.bound_proof import prove_bound
 from dgm.coding.proof import prove
-from dgm.config.params import load_params
+from dgm.config.params import Params, load_params
 from dgm.data.arrays import load_arrays
 from dgm.errors import StageError
 from dgm.fingerprints import coder_code, fingerprint
@@ -27,11 +27,18 @@ from stages.device import prepare_device
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
-    name, profile = arguments.model, arguments.profile
-    params, files = load_params(), RunFiles(profile, name)
+    given = parse_arguments(__doc__)
+    compress(given.model, given.profile, load_params(), given.device)
+
+
+def compress(name: str, profile: str, params: Params, device_name: str | None) -> None:
+    """Writes the file and its record; a model that cannot be coded has only a record that says so.
+
+    Raises: StageError if the model was not trained and scored, or the file does not prove its claim.
+    """
+    files = RunFiles(profile, name)
     run = params.common_config(profile).run
-    device = prepare_device(run, arguments.device, is_incremental=True)
+    device = prepare_device(run, device_name, is_incremental=True)
     check_writable(files.compressed, files.compression)
     model = build_model(params, name, profile, CIFAR10)
     if not can_compress(type(model)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import ValidationError
 
-from dgm.config.params import load_params
+from dgm.config.params import Params, load_params
 from dgm.config.sections import CommonConfig, EvaluationConfig
 from dgm.data.arrays import load_arrays
 from dgm.data.splits import Splits, make_splits
@@ -41,11 +41,14 @@ def score(
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
-    name, profile = arguments.model, arguments.profile
-    params = load_params()
+    given = parse_arguments(__doc__)
+    evaluate(given.model, given.profile, load_params(), given.device)
+
+
+def evaluate(name: str, profile: str, params: Params, device_name: str | None) -> None:
+    """Scores the trained model and writes what the stage leaves. Raises: StageError if it was not trained."""
     common, config = params.common_config(profile), evaluation_config(params, name, profile)
-    device = prepare_device(common.run, arguments.device)
+    device = prepare_device(common.run, device_name)
     files, key = RunFiles(profile, name), current_key(params, name, profile)
     check_writable(files.nats("test"), files.nats("train"), files.metrics, files.figures)
     model = build_scored_model(params, name, profile, CIFAR10)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from dgm.config.params import load_params
+from dgm.config.params import Params, load_params
 from dgm.conformance.real_size import CHANGES_AT_ONCE, examine
 from dgm.data.arrays import load_arrays
 from dgm.errors import StageError
@@ -25,12 +25,15 @@ from stages.device import prepare_device
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
-    name, profile = arguments.model, arguments.profile
-    params, files = load_params(), RunFiles(profile, name)
-    common = params.common_config(profile)
+    given = parse_arguments(__doc__)
+    examine_row(given.model, given.profile, load_params(), given.device)
+
+
+def examine_row(name: str, profile: str, params: Params, device_name: str | None) -> None:
+    """Asks the trained model and writes the record. Raises: StageError if a check fails, or it was not trained."""
+    files, common = RunFiles(profile, name), params.common_config(profile)
     config = common.conformance
-    device = prepare_device(common.run, arguments.device)
+    device = prepare_device(common.run, device_name)
     model = build_scored_model(params, name, profile, CIFAR10)
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device)

@@ -36,7 +36,11 @@ def profile_settings(params: Params, profile: str, models: Iterable[str]) -> Pro
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", required=True, choices=PROFILES)
-    profile = parser.parse_args().profile
+    write_report(parser.parse_args().profile)
+
+
+def write_report(profile: str) -> None:
+    """Writes every file of the report. Raises: StageError naming what is damaged, after that."""
     params = load_params()
     current = {model: current_key(params, model, profile) for model in params.models if profile in params.models[model]}
     folder = RunFiles(profile, "").report

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import torch
 
-from dgm.config.params import load_params
+from dgm.config.params import Params, load_params
 from dgm.config.sections import SamplingConfig
 from dgm.data.arrays import load_arrays
 from dgm.model_api.ancestral import sample_ancestrally
@@ -42,11 +42,14 @@ def draw(model: Model, test: Images, config: SamplingConfig, seed: int) -> tuple
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
-    name, profile = arguments.model, arguments.profile
-    params, files = load_params(), RunFiles(profile, name)
-    common = params.common_config(profile)
-    config, device = common.sampling, prepare_device(common.run, arguments.device, is_incremental=True)
+    given = parse_arguments(__doc__)
+    sample(given.model, given.profile, load_params(), given.device)
+
+
+def sample(name: str, profile: str, params: Params, device_name: str | None) -> None:
+    """Draws from the trained model and writes the picture. Raises: StageError if it was not trained."""
+    files, common = RunFiles(profile, name), params.common_config(profile)
+    config, device = common.sampling, prepare_device(common.run, device_name, is_incremental=True)
     check_writable(files.samples)
     model = build_model(params, name, profile, CIFAR10)
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")

@@ -7,7 +7,7 @@ same command is given again.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -51,20 +51,32 @@ class Job:
     device: torch.device
 
 
+@dataclass(frozen=True)
+class Limits:
+    """checkpoint_seconds: how much a kill may cost; stop_after_seconds: when to pause, None to run to the end."""
+
+    checkpoint_seconds: float
+    stop_after_seconds: float | None = None
+
+
 def main() -> None:
-    arguments = parse_arguments(__doc__, can_pause=True)
-    name, profile = arguments.model, arguments.profile
-    params = load_params()
+    given = parse_arguments(__doc__, can_pause=True)
+    limits = Limits(given.checkpoint_every_seconds, given.stop_after_seconds)
+    if not train(given.model, given.profile, load_params(), given.device, limits):
+        raise SystemExit(PAUSED)
+
+
+def train(name: str, profile: str, params: Params, device: str | None, limits: Limits) -> bool:
+    """Trains, or goes on from a checkpoint, and writes what the stage leaves; False if it was paused before the end."""
     run_config, config = params.common_config(profile).run, training_config(params, name, profile)
-    job = Job(name, profile, params, run_config, prepare_device(run_config, arguments.device))
+    job = Job(name, profile, params, run_config, prepare_device(run_config, device))
     files, key = RunFiles(profile, name), training_key(params, name, profile)
     check_writable(files.weights, files.curve, files.provenance)
     with Scratch(profile, name, key) as scratch:
         saved = scratch.load()
         with open_run(profile, name, key, saved["run"] if saved else None, "train") as run:
-            run.log_params({"model": acting_values(params, name, profile), "common": run_config.model_dump()})
-            save_seconds, pause_seconds = arguments.checkpoint_every_seconds, arguments.stop_after_seconds
-            session = Session(scratch, run, saved, save_seconds, pause_seconds)
+            run.log_params(recorded_params(params, name, profile))
+            session = Session(scratch, run, saved, limits.checkpoint_seconds, limits.stop_after_seconds)
             del saved  # it is large, and the session lets go of it too
             if isinstance(config, FitConfig):
                 result = learn_by_fit(job, config, session)
@@ -73,14 +85,20 @@ def main() -> None:
             if not result.is_finished:
                 run.finish("KILLED" if session.is_interrupted else "RUNNING")
                 print(f"paused at step {result.num_steps}; the same command continues from there")
-                raise SystemExit(PAUSED)
+                return False
             save_weights(files.weights, result.state)
             write_curve(files.curve, result.curve)
-            provenance = make_provenance(name, profile, str(job.device), result, None, run.run_id)
+            provenance = make_provenance(name, profile, str(job.device), result, None, run.run_id or None)
             write_record(files.provenance, with_flops(provenance, job, config))
             run.log_metrics({"train_seconds": result.seconds, "images_seen": result.images_seen}, result.num_steps)
             run.log_artifact(files.curve, None)
         scratch.clear()
+    return True
+
+
+def recorded_params(params: Params, name: str, profile: str) -> dict[str, Any]:
+    """What a run in MLflow says of its settings."""
+    return {"model": acting_values(params, name, profile), "common": params.common_config(profile).run.model_dump()}
 
 
 def learn_by_gradient(job: Job, config: TrainingConfig, session: Session) -> TrainingResult:
@@ -116,7 +134,8 @@ def with_flops(provenance: Provenance, job: Job, config: TrainingConfig | FitCon
     if isinstance(config, FitConfig):
         return provenance
     images = torch.zeros(min(config.batch_size, MAX_COUNTED_IMAGES), *CIFAR10.shape, dtype=torch.uint8)
-    forward, training = count_flops(new_model(job, GradientTrained), images, job.run.seed)
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):  # one pass is worth no search
+        forward, training = count_flops(new_model(job, GradientTrained), images, job.run.seed)
     return replace(provenance, forward_flops_per_image=forward, training_flops_per_image=training)
 
 

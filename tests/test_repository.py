@@ -124,6 +124,8 @@ def test_documented_commands_are_commands() -> None:
             if "--model" in words and "<name>" not in words:
                 arguments = make_parser("", can_pause="--stop-after-seconds" in words).parse_args(words[3:])
                 assert arguments.model in MODELS, command
+        elif words[0] == "bash":
+            assert (ROOT / words[1]).exists(), command
         elif words[0] == "dgm":
             make_dgm_parser().parse_args(words[1:])
         else:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from dgm.config.budget import BUDGET_KEYS, SECONDS, Budget, has_budget
 from dgm.config.document import read_document
 from dgm.config.parse import Config, ConfigError, parse, shown, suggestion
 from dgm.config.sections import CommonConfig, DataConfig
 
 PARAMS_FILE = Path("params.yaml")
 
-
-PROFILES = ("smoke", "cpu", "gpu")
+Profile = Literal["smoke", "cpu", "gpu", "published"]
+PROFILES: tuple[str, ...] = get_args(Profile)
 ALL = "all"  # the block of a model that holds what its profiles share
 BLOCKS = (ALL, *PROFILES)
 SECTIONS = ("model", "training", "evaluation", "compression")
@@ -24,14 +25,15 @@ class Params(Config):
     """The whole params.yaml; the models' blocks stay untyped here and are typed at each model's door.
 
     A key of a section of one model in one profile is looked up in models.<model>.<profile>, then in
-    models.<model>.all, then, for the section `training`, in training_defaults.<profile>.
+    models.<model>.all, then, for the section `training`, in training_defaults.<profile>. Where that has
+    `table_minutes`, a model's `share` of them becomes its max_seconds.
     """
 
-    profile: Literal["smoke", "cpu", "gpu"]
+    profile: Profile
     suite: list[str]
     data: DataConfig
-    common: dict[Literal["smoke", "cpu", "gpu"], CommonConfig]
-    training_defaults: dict[Literal["smoke", "cpu", "gpu"], dict[str, Any]]
+    common: dict[Profile, CommonConfig]
+    training_defaults: dict[Profile, dict[str, Any]]
     models: dict[str, dict[str, dict[str, Any]]]
 
     def common_config(self, profile: str) -> CommonConfig:
@@ -51,7 +53,8 @@ class Params(Config):
     def model_section(self, model: str, profile: str, section: str) -> dict[str, Any]:
         """What acts, untyped: for `training` the defaults of the profile, overlaid by the model's own section.
 
-        A default that acts only with another optimizer is left out. Raises: ConfigError if a block is missing.
+        A default that acts only with another optimizer is left out, a share of the table's minutes is turned into
+        seconds. Raises: ConfigError if a block is missing or the share is wrong.
         """
         own = self.own_section(model, profile, section)
         if section != "training":
@@ -59,7 +62,20 @@ class Params(Config):
         defaults: Mapping[str, Any] = self.training_defaults.get(profile, {})  # type: ignore[call-overload]  # any string may be asked for
         if own.get("optimizer", defaults.get("optimizer")) != "muon":
             defaults = {key: value for key, value in defaults.items() if key != "muon_learning_rate"}
-        return {**defaults, **own}
+        values = {**defaults, **own}
+        if has_budget(defaults, own):
+            numbers = {key: values[key] for key in BUDGET_KEYS if key in values}
+            places = {key: self.where(model, profile, section, key) for key in numbers}
+            budget = parse(Budget, numbers, f"models.{model}.{profile}.{section}", places)
+            values[SECONDS] = budget.seconds
+        return {key: value for key, value in values.items() if key not in BUDGET_KEYS}
+
+    def changed(self, model: str, profile: str, changes: Mapping[str, Mapping[str, Any]]) -> Params:
+        """The same with other values, by section and key, in the model's own block of a profile."""
+        block = self.models[model][profile]
+        block = {**block, **{section: {**block[section], **values} for section, values in changes.items()}}
+        models = {**self.models, model: {**self.models[model], profile: block}}
+        return self.model_copy(update={"models": models})
 
     def where(self, model: str, profile: str, section: str, key: str) -> str:
         """The key path in params.yaml of the value that acts: where an error is to be mended."""

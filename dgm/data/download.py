@@ -10,13 +10,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pooch  # pyright: ignore[reportMissingTypeStubs]
-import requests
+from typing import TYPE_CHECKING
 
 from dgm.data.arrays import CifarArrays, DataError, load_arrays
 from dgm.data.search import read_cifar
 from dgm.runs.files import project_root
+
+if TYPE_CHECKING:
+    import requests
+
+# pooch and requests are imported where they are used: a machine without network need not have them
 
 OFFICIAL_BASE_URL = "https://www.cs.toronto.edu/~kriz/"
 OFFICIAL_ARCHIVE = "cifar-10-binary.tar.gz"
@@ -103,6 +106,12 @@ def _in_project(local_path: str) -> Path:
 
 def fetch_official(folder: Path) -> Fetched:
     """CIFAR-10 from the publisher, through `folder`. Raises: DataError, in under 10 s if the host does not answer."""
+    try:
+        import pooch  # pyright: ignore[reportMissingTypeStubs]
+        import requests
+    except ImportError as error:
+        raise DataError(f"{error.name} is not installed; install requirements.lock") from None
+
     url = OFFICIAL_BASE_URL + OFFICIAL_ARCHIVE
     check_answers(url, PROBE_SECONDS)
     fetcher = pooch.create(  # pyright: ignore[reportUnknownMemberType]
@@ -122,6 +131,8 @@ def check_answers(url: str, seconds: float) -> None:
 
     In a thread, because no time-out of a request covers name look-up and every address of a host.
     """
+    import requests
+
     outcome: list[str | None] = []
 
     def ask() -> None:

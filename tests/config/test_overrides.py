@@ -14,6 +14,7 @@ import yaml
 from dvc.exceptions import InvalidArgumentError
 from dvc.utils.hydra import apply_overrides
 
+from dgm.config.budget import BUDGET_KEYS, SECONDS
 from dgm.config.document import read_document
 from dgm.config.params import ALL, PROFILES, Params
 from dgm.config.parse import ConfigError, parse
@@ -25,7 +26,7 @@ FILE = Path(__file__).parents[2] / "params.yaml"
 DOCUMENT = read_document(FILE)
 PARAMS = parse(Params, DOCUMENT, "")
 WORDS = (  # the values of one key that is a choice
-    ("smoke", "cpu", "gpu"),
+    PROFILES,
     ("cpu", "cuda"),
     ("adamw", "muon"),
     ("float32", "bfloat16"),
@@ -40,6 +41,7 @@ NEEDS = {  # a switch, and the keys that go with it
     "method": {"num_iterations"},
     "has_linear_start": {key for (_, key), switch in ACTS_WITH.items() if switch == "has_linear_start"},
 }
+ACTS_AS: dict[str, str] = dict.fromkeys(BUDGET_KEYS, SECONDS)  # what an override of these changes
 Key = tuple[str, ...]
 Place = tuple[str, str]  # a model or "common" and its profile; ("", "") for the top
 
@@ -87,7 +89,7 @@ def places_of(path: Key) -> set[Place]:
         return {("common", path[1])}
     if path[0] == "training_defaults":
         _, profile, key = path
-        inherit = {name for name in TRAINED if key not in own_keys(name, profile, "training")}
+        inherit = {name for name in TRAINED if ACTS_AS.get(key, key) not in own_keys(name, profile, "training")}
         if key == "muon_learning_rate":
             inherit = {name for name in inherit if before()[name, profile]["training"]["optimizer"] == "muon"}
         return {(name, profile) for name in inherit}
@@ -162,7 +164,7 @@ def test_every_leaf_acts_where_it_stands_and_nowhere_else() -> None:
         expected = {place: path for path in group for place in places_of(path)}
         assert {place for place in after if before()[place] != after[place]} == set(expected), group
         for place, path in expected.items():
-            assert differences(before()[place], after[place], path) <= {path[-1]}, path
+            assert differences(before()[place], after[place], path) <= {ACTS_AS.get(path[-1], path[-1])}, path
     assert all(places_of(path) for path in LEAVES)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dgm.config.document import read_document
-from dgm.config.params import BLOCKS, SECTIONS, SHARED_SECTIONS, Params, load_params
+from dgm.config.params import BLOCKS, PROFILES, SECTIONS, SHARED_SECTIONS, Params, load_params
 from dgm.config.parse import ConfigError, parse
 from dgm.registry import MODELS
 from dgm.settings import build_model, training_config, validate
@@ -28,7 +28,7 @@ def params_of(values: dict[str, Any]) -> Params:
     return parse(Params, values, "")
 
 
-@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_the_file_in_the_repository_is_sound_in_every_profile(profile: str) -> None:
     validate(load_params(), profile)
 

@@ -9,6 +9,7 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
 from dgm.tracking.mlflow_store import TrackedRun, open_run
+from dgm.tracking.untracked_run import UntrackedRun
 from tests.tracking import processes
 
 
@@ -89,7 +90,7 @@ def test_a_run_unknown_to_this_store_is_named_by_the_new_one(client: MlflowClien
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_status_tells_how_the_stage_ended(client: MlflowClient, error: type[BaseException], status: str) -> None:
-    def stage(run: TrackedRun) -> None:
+    def stage(run: TrackedRun | UntrackedRun) -> None:
         with run:
             run.log_metrics({"bits": 1.0}, 1)
             raise error
@@ -102,7 +103,7 @@ def test_status_tells_how_the_stage_ended(client: MlflowClient, error: type[Base
 
 
 def test_a_paused_training_stays_open(client: MlflowClient, project: Path) -> None:
-    def stage(run: TrackedRun) -> None:
+    def stage(run: TrackedRun | UntrackedRun) -> None:
         with run:
             run.log_metrics({"bits": 1.0}, 1)
             run.finish("RUNNING")
