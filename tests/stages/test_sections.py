@@ -13,11 +13,13 @@ import torch
 import stages.codecs as codecs_stage
 import stages.compress as compress_stage
 import stages.ppca_ladder as ladder_stage
+import stages.prove as prove_stage
 import stages.sample as sample_stage
 from dgm.config import sections
 from dgm.config.params import load_params
 from dgm.config.parse import Config
 from dgm.config.sections import EvaluationConfig, FitConfig, TrainingConfig
+from dgm.conformance.checks import Finding
 from dgm.data.arrays import CifarArrays
 from dgm.data.splits import Splits
 from dgm.engine.fit import fit
@@ -58,15 +60,16 @@ def test_every_key_of_the_other_sections_is_read(
     """Training, evaluation, compression and all of `common`, by the stages' own code on a few images."""
     arrays = np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), np.uint8)
     splits = Splits(train=arrays, validation=arrays, test=arrays, train_sample=arrays)
-    for stage in (codecs_stage, compress_stage, ladder_stage, sample_stage):
+    for stage in (codecs_stage, compress_stage, ladder_stage, prove_stage, sample_stage):
         monkeypatch.setattr(stage, "load_arrays", lambda folder: CifarArrays(train=arrays, test=arrays))
     monkeypatch.setattr(ladder_stage, "make_splits", lambda arrays, count: splits)
     monkeypatch.setattr(ladder_stage, "ladder", lambda moments, x, counts: torch.zeros(len(x), len(counts)))
     monkeypatch.setattr(ladder_stage, "em_ladder", lambda *arguments: {})
     monkeypatch.setattr(codecs_stage, "codecs", list)
-    for stage in (compress_stage, sample_stage):
+    for stage in (compress_stage, prove_stage, sample_stage):
         monkeypatch.setattr(stage, "load_weights", lambda *arguments: None)
-    monkeypatch.setattr(compress_stage, "read_array", lambda *arguments: np.zeros(0))
+        monkeypatch.setattr(stage, "read_array", lambda *arguments: np.zeros(0), raising=False)
+    monkeypatch.setattr(prove_stage, "examine", lambda *arguments: [Finding("repeats itself", True, "")])
     (tmp_path / "params.yaml").write_bytes(Path("params.yaml").read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["stage", "--profile", "smoke"])
@@ -74,6 +77,7 @@ def test_every_key_of_the_other_sections_is_read(
     ladder_stage.main()
     monkeypatch.setattr(sys, "argv", ["stage", "--profile", "smoke", "--model", "uniform"])
     sample_stage.main()
+    prove_stage.main()
     with pytest.raises(StageError, match=r"compression.num_images is 8, but only 0"):
         compress_stage.main()
 
