@@ -5,7 +5,6 @@ No part of `dvc repro`: see proof/dvc.yaml. A process that was killed goes on be
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ from dgm.data.verify import sha256_of_array
 from dgm.errors import StageError
 from dgm.fingerprints import coder_code, fingerprint
 from dgm.model_api.contracts import AutoregressiveModel
-from dgm.runs.atomic import array_digest, key_of, read_array
+from dgm.runs.atomic import array_digest, file_digest, key_of, read_array
 from dgm.runs.checked import write_json
 from dgm.runs.files import RunFiles, project_root
 from dgm.runs.locks import FileLock, LockHeldError
@@ -102,7 +101,7 @@ def prove_all(
         decode_core_seconds=sum(proven.decode_core_seconds for proven in found),
         device=str(coder.model.device),
         decoded_sha256=sha256_of_array(images.numpy()),  # that of each file's images was compared
-        weights_sha256=hashlib.sha256(files.weights.read_bytes()).hexdigest(),
+        weights_sha256=file_digest(files.weights),
         files_sha256=all_sha256(paths),
         test_nats_sha256=array_digest(nats),
         code=code,

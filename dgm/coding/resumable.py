@@ -13,6 +13,7 @@ from dgm.coding.codec import Track
 from dgm.coding.proof import Decode, Proven, prove
 from dgm.data.verify import sha256_of_array
 from dgm.errors import StageError
+from dgm.runs.atomic import file_digest
 from dgm.runs.checked import read_json, write_json
 from dgm.types import Images
 
@@ -43,7 +44,7 @@ def _proven_before(path: Path, images_sha256: str) -> Proven | None:
     """What was proven of this very file and these very images; None if it has to be proven again."""
     try:
         proven = read_json(path.with_suffix(".json"), Proven)
-        file_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        file_sha256 = file_digest(path)
     except (StageError, OSError):  # none yet, or damaged by what killed the process
         return None
     is_this = (proven.file_sha256, proven.decoded_sha256) == (file_sha256, images_sha256)

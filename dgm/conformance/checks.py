@@ -1,7 +1,7 @@
 """What must hold of any model that claims a likelihood, whatever is inside it. Each check is a Finding.
 
-Exact models: probabilities of all images sum to one; `log_prob` is the sum of the conditionals that `log_pmf` says; no
-conditional depends on its own sub-pixel or on a later one. Densities: the integral over grey levels is one. Bounds:
+Exact models: probabilities of all images sum to one; `log_prob` is the sum of the conditionals that `log_pmf` says;
+that none of them sees ahead is asked in real_size.py. Densities: the integral over grey levels is one. Bounds:
 importance weights average to probabilities, which sum to one over all images, and the bound is their mean logarithm.
 All of them: the figure of an image depends on nothing but the image, the weights and the noise.
 Sources: Theis, van den Oord & Bethge (2016), arXiv 1511.01844 (densities and bits); Burda, Grosse & Salakhutdinov
@@ -69,12 +69,16 @@ def ignores_other_images(
     model: AutoregressiveModel | DensityModel, images: Images, tolerance: float = TOLERANCE
 ) -> Finding:
     """An image costs among others what it costs alone: no statistics of the batch. A density is asked at v + 1/2."""
-    if isinstance(model, AutoregressiveModel):
-        alone, among = torch.cat([model.log_prob(image) for image in images.split(1)]), model.log_prob(images)
-    else:
-        x = images.double() + 0.5
-        alone, among = torch.cat([model.log_density(image) for image in x.split(1)]), model.log_density(x)
+    alone, among = alone_and_among(model, images)
     return _close("ignores other images", alone, among, tolerance)
+
+
+def alone_and_among(model: AutoregressiveModel | DensityModel, images: Images) -> tuple[Tensor, Tensor]:
+    """What each image costs by itself and in one batch; a density is asked at v + 1/2. Shapes: -> nats (N,) each."""
+    if isinstance(model, AutoregressiveModel):
+        return torch.cat([model.log_prob(image) for image in images.split(1)]), model.log_prob(images)
+    x = images.double() + 0.5
+    return torch.cat([model.log_density(image) for image in x.split(1)]), model.log_density(x)
 
 
 @torch.no_grad()
@@ -92,30 +96,6 @@ def probabilities_sum_to_one(model: AutoregressiveModel) -> Finding:
     """Over all images of the model's size, which must be tiny."""
     total = float(model.log_prob(all_images(model.spec)).double().exp().sum())
     return Finding("probabilities sum to one", abs(total - 1) < TOLERANCE, f"sum over all images {total:.8f}")
-
-
-@torch.no_grad()
-def sees_nothing_ahead(model: AutoregressiveModel, image: Images, positions: Tensor) -> Finding:
-    """No conditional at or before a changed sub-pixel moves, at the model's own size. In float64, to tell 0 from noise.
-
-    Shapes: image uint8 (1, C, H, W); positions (changes,), places in the model's order. Each change is once by one
-    level and once to the other end of the levels.
-    """
-    order = model.order()
-    reference = model.log_pmf(image).flatten(1, 3)[0, order]
-    levels = model.spec.levels
-    for position in positions.tolist():
-        value = int(image.flatten()[order[position]])
-        for changed in {(value + 1) % levels, levels - 1 if value < levels / 2 else 0} - {value}:
-            other = image.clone()
-            other.view(-1)[order[position]] = changed
-            before = model.log_pmf(other).flatten(1, 3)[0, order[: position + 1]]
-            moved = (before - reference[: position + 1]).abs().amax(dim=-1) > TOLERANCE
-            if bool(moved.any()):
-                seen, seeing = int(order[position]), int(order[int(moved.nonzero()[0])])
-                detail = f"the conditional of sub-pixel {seeing} depends on sub-pixel {seen}: the model sees ahead"
-                return Finding("sees nothing ahead", False, detail)
-    return Finding("sees nothing ahead", True, f"{len(positions)} sub-pixels changed, nothing at or before them moved")
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from dgm.conformance.checks import Finding, conditionals_add_up, repeats_itself
+from dgm.conformance.checks import Finding, alone_and_among, conditionals_add_up, repeats_itself
 from dgm.model_api.contracts import AutoregressiveModel, DensityModel, LatentVariableModel, Model
 from dgm.seeds import generator_for
 from dgm.types import Images
@@ -62,11 +62,7 @@ def ignores_neighbours(model: Model, images: Images, seed: int) -> Finding:
 @torch.no_grad()
 def costs_the_same_alone(model: AutoregressiveModel | DensityModel, images: Images) -> Finding:
     """An image alone and in the batch; a density is asked at v + 1/2."""
-    if isinstance(model, AutoregressiveModel):
-        alone, among = torch.cat([model.log_prob(image) for image in images.split(1)]), model.log_prob(images)
-    else:
-        x = images.double() + 0.5
-        alone, among = torch.cat([model.log_density(image) for image in x.split(1)]), model.log_density(x)
+    alone, among = alone_and_among(model, images)
     return _same_figures("costs the same alone", alone.unsqueeze(0), among.unsqueeze(0), "in a batch")
 
 

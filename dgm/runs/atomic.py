@@ -90,6 +90,12 @@ def array_digest(array: np.ndarray) -> str:
     return hashlib.sha256(f"{values.dtype.str}{values.shape}".encode() + values.tobytes()).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def key_of(*parts: Mapping[str, Any] | str) -> str:
     """Sixteen hex digits that change with any part: names scratch checkpoints and marks metrics as current."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

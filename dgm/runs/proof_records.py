@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from dgm.runs.checked import CHECKED, read_json
 from dgm.runs.records import Bits, NumTestImages, Sha256, Text
+from dgm.types import CIFAR10
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -64,7 +65,7 @@ class TestSetProof:
 
     @model_validator(mode="after")
     def _is_consistent(self) -> TestSetProof:
-        bits = 8 * self.file_bytes / (self.num_images * 3072)
+        bits = 8 * self.file_bytes / (self.num_images * CIFAR10.num_subpixels)
         if abs(bits - self.compressed_bits_per_subpixel) > 1e-9 * bits:
             raise ValueError(f"file_bytes are {bits:.6g} bits per sub-pixel of num_images, not those that are said")
         return self
