@@ -1,7 +1,9 @@
 """Which code and numbers produced a result: the keys that mark it as current, and what each DVC stage depends on.
 
 A stage depends on the digest of the code that its work on one model reaches (dgm/runs/reached_code.py), not on files
-or folders: moved code, comments, docstrings, printing, tracking and other models rerun nothing.
+or folders: moved code, comments, docstrings, printing, tracking and other models rerun nothing. Training tracks its
+numbers in params.yaml itself; the stages after it find theirs beside the digest, for DVC reads all of params.yaml
+once for each stage that tracks a number there.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import json
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from dgm.config.params import Params
+from dgm.config.parse import ConfigError
 from dgm.model_api.contracts import Fitted, LatentVariableModel
 from dgm.registry import MODELS, SCORED, model_class
 from dgm.runs.atomic import key_of, write_text
@@ -44,6 +48,8 @@ WORK = {  # what a stage does with a model, besides the model itself
 BOUND_CODED = "dgm.coding.bound_proof:prove_bound"  # what compress does with a latent-variable model
 FURTHER_WORK = {"compress": ("dgm.decoder:decoded_images",)}  # in a process of its own, which also decodes
 STAGES = ("train", *WORK)
+PROOF = "proof"  # beside the pipeline: the code of compress, on every image
+COMMON = {"evaluate": "evaluation", "sample": "sampling", "prove": "conformance"}  # a stage's part of common.<profile>
 WORK_OF_ONE = {"ppca": {"ppca_ladder": "stages.ppca_ladder:make_rungs"}}  # stages that only this model has
 COUNTING = ("num_acting_parameters", "idle_weights")  # for the report only
 STEPS = ("latent_steps",)  # for the coder only
@@ -93,14 +99,45 @@ def code_graph(root: Path, unused: tuple[str, ...] = ()) -> CodeGraph:
     return CodeGraph(root, PACKAGES, PASSIVE, unused)
 
 
-def write_fingerprints(models: Iterable[str], root: Path = CODE) -> None:
-    """fingerprints/<model>/<stage>.json for each: what the stages of dvc.yaml depend on."""
+def write_fingerprints(params: Params, models: Iterable[str], root: Path = CODE) -> None:
+    """fingerprints/<model>/: <stage>.json of the code, and <profile>/<stage>.json of the code and the numbers that act.
+
+    A profile in which the model's numbers are wrong has none: `validate` refuses it before it is used.
+    """
     for model in models:
-        for stage in (*STAGES, *WORK_OF_ONE.get(model, {})):
-            text = json.dumps({"code": fingerprint(stage, model, root)}) + "\n"
-            path = RunFiles("", model, root).fingerprints / f"{stage}.json"
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                write_text(path, text)
+        for stage in ("train", *WORK_OF_ONE.get(model, {})):
+            _write(RunFiles("", model, root).fingerprints / f"{stage}.json", {"code": fingerprint(stage, model, root)})
+        for profile in params.common:
+            folder = RunFiles(profile, model, root).fingerprints
+            for stage in (*WORK, PROOF):
+                path = folder / f"{stage}.json"
+                try:
+                    settings = settings_of(stage, params, model, profile)
+                except ConfigError:
+                    path.unlink(missing_ok=True)
+                    continue
+                code = fingerprint("compress" if stage == PROOF else stage, model, root)
+                _write(path, {"code": code, "settings": settings})
+
+
+def settings_of(stage: str, params: Params, model: str, profile: str) -> dict[str, Any]:
+    """Section -> key -> value: the numbers that act on what `stage`, one after training, makes of `model`.
+
+    Those of training are with evaluation, whose metrics carry the key of both.
+    Raises: ConfigError if a section of the model is wrong or the profile has no common block.
+    """
+    acting, common = acting_values(params, model, profile), params.common_config(profile).model_dump()
+    sections = {"evaluate": ("model", "training", "evaluation"), "compress": ("model", "compression")}
+    settings = {name: acting[name] for name in sections.get(stage, ("model",)) if name in acting}
+    names = ("run", COMMON[stage]) if stage in COMMON else ("run",)
+    return {**settings, "common": {name: common[name] for name in names}}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Leaves a file that says the same alone."""
+    text = json.dumps(content, indent=1) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
 
 
 def training_key(params: Params, model: str, profile: str, root: Path = CODE) -> str:

@@ -1,4 +1,4 @@
-"""Checks params.yaml against every model before anything is trained, and fingerprints the code of each stage."""
+"""Checks params.yaml against every model before anything is trained, and writes what each stage depends on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages.cli import run_stage
 def main() -> None:
     params = load_params()
     validate(params, params.profile)
-    write_fingerprints(list(MODELS))
+    write_fingerprints(params, list(MODELS))
     minutes = training_minutes(params, params.profile)
     length = "" if minutes is None else f", {minutes:.0f} minutes of training one after the other"
     print(f"params.yaml is sound: {len(params.suite)} models in profile {params.profile}{length}")

@@ -7,8 +7,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
-from dgm.fingerprints import PACKAGES, PASSIVE, STAGES, UNUSED, WORK_OF_ONE, entries, write_fingerprints
+from dgm.config.params import PROFILES, load_params
+from dgm.fingerprints import (
+    PACKAGES,
+    PASSIVE,
+    PROOF,
+    STAGES,
+    UNUSED,
+    WORK,
+    WORK_OF_ONE,
+    entries,
+    settings_of,
+    write_fingerprints,
+)
 from dgm.model_api.contracts import Fitted, GradientTrained
 from dgm.registry import MODELS, SCORED, model_class
 from dgm.runs.reached_code import CodeGraph
@@ -17,6 +30,7 @@ from tests.tiny import SMALL, random_images, untrained_model
 
 ROOT = Path(__file__).parent.parent
 FITTED = [name for name in MODELS if issubclass(model_class(name), Fitted)]
+PARAMS = load_params(ROOT / "params.yaml")
 GRADIENT_ONLY = ("dgm.engine.loop", "dgm.engine.optimizers", "dgm.engine.averaging", "dgm.engine.schedule")
 
 
@@ -166,11 +180,55 @@ def test_a_moved_function_changes_no_key_and_a_changed_one_those_that_reach_it(
 
 
 def test_fingerprints_are_files_that_change_only_with_the_code(copy: Path) -> None:
-    write_fingerprints(["ppca", "uniform"], copy)
+    write_fingerprints(PARAMS, ["ppca", "uniform"], copy)
     files = {path: path.read_text() for path in (copy / "fingerprints").rglob("*.json")}
-    expected = [*(f"ppca/{stage}.json" for stage in (*STAGES, *WORK_OF_ONE["ppca"]))]
-    expected += [f"uniform/{stage}.json" for stage in STAGES]
-    assert sorted(str(path.relative_to(copy / "fingerprints")) for path in files) == sorted(expected)
+    later = [f"{profile}/{stage}.json" for profile in PROFILES for stage in (*WORK, PROOF)]
+    expected = {f"{name}/{file}" for name in ("ppca", "uniform") for file in ("train.json", *later)}
+    expected |= {f"ppca/{stage}.json" for stage in WORK_OF_ONE["ppca"]}
+    assert {str(path.relative_to(copy / "fingerprints")) for path in files} == expected
     times = {path: path.stat().st_mtime_ns for path in files}
-    write_fingerprints(["ppca", "uniform"], copy)
+    write_fingerprints(PARAMS, ["ppca", "uniform"], copy)
     assert {path: path.stat().st_mtime_ns for path in files} == times
+
+
+ACTS_ON = {  # a number of row_lstm or of its profile -> the stages after training that it acts on
+    "models.row_lstm.all.model.num_mixtures=5": {"evaluate", "sample", "prove", "compress", "proof"},
+    "models.row_lstm.cpu.model.num_hidden=8": {"evaluate", "sample", "prove", "compress", "proof"},
+    "++models.row_lstm.cpu.training.learning_rate=0.5": {"evaluate"},
+    "training_defaults.cpu.ema_decay=0.5": {"evaluate"},
+    "models.row_lstm.cpu.evaluation.batch_size=7": {"evaluate"},
+    "models.row_lstm.cpu.compression.num_images=7": {"compress"},
+    "common.cpu.run.seed=7": {"evaluate", "sample", "prove", "compress", "proof"},
+    "common.cpu.evaluation.num_train_images=7": {"evaluate"},
+    "common.cpu.sampling.temperature=0.5": {"sample"},
+    "common.cpu.conformance.num_changes=7": {"prove"},
+    "common.cpu.codecs.num_images=4": set(),
+    "models.row_lstm.gpu.model.num_hidden=8": set(),
+    "models.pixelcnn.cpu.model.num_features=8": set(),
+    "profile=gpu": set(),
+}
+
+
+@pytest.mark.parametrize(("override", "stages"), ACTS_ON.items())
+def test_a_number_changes_the_files_of_the_stages_that_it_acts_on(
+    tmp_path: Path, override: str, stages: set[str]
+) -> None:
+    file = tmp_path / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", file)
+    apply_overrides(file, [override])
+    after = load_params(file)
+    changed_stages = {
+        stage
+        for stage in (*WORK, PROOF)
+        if settings_of(stage, PARAMS, "row_lstm", "cpu") != settings_of(stage, after, "row_lstm", "cpu")
+    }
+    assert changed_stages == stages
+
+
+def test_a_profile_in_which_the_numbers_are_wrong_has_no_file_and_harms_no_other(copy: Path) -> None:
+    write_fingerprints(PARAMS, ["vae"], copy)
+    wrong = PARAMS.changed("vae", "gpu", {"training": {"learning_rate": "fast"}})
+    write_fingerprints(wrong, ["vae"], copy)
+    folder = copy / "fingerprints" / "vae"
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == ["train.json"]
+    assert not [*(folder / "gpu").iterdir()] and len([*(folder / "cpu").iterdir()]) == len(WORK) + 1

@@ -21,8 +21,8 @@ class RunFiles:
 
     @property
     def fingerprints(self) -> Path:
-        """Folder of code fingerprints; one .json for each stage."""
-        return self.root / "fingerprints" / self.model
+        """Folder of what the stages depend on; one .json for each, those of every profile where `profile` is empty."""
+        return self.root / "fingerprints" / self.model / self.profile
 
     @property
     def weights(self) -> Path:
