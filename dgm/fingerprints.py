@@ -106,7 +106,8 @@ def write_fingerprints(params: Params, models: Iterable[str], root: Path = CODE)
     """
     for model in models:
         for stage in ("train", *WORK_OF_ONE.get(model, {})):
-            _write(RunFiles("", model, root).fingerprints / f"{stage}.json", {"code": fingerprint(stage, model, root)})
+            path = RunFiles("", model, root).fingerprints / f"{stage}.json"
+            _write(path, json.dumps({"code": fingerprint(stage, model, root)}))
         for profile in params.common:
             folder = RunFiles(profile, model, root).fingerprints
             for stage in (*WORK, PROOF):
@@ -117,7 +118,7 @@ def write_fingerprints(params: Params, models: Iterable[str], root: Path = CODE)
                     path.unlink(missing_ok=True)
                     continue
                 code = fingerprint("compress" if stage == PROOF else stage, model, root)
-                _write(path, {"code": code, "settings": settings})
+                _write(path, json.dumps({"code": code, "settings": settings}, indent=1))
 
 
 def settings_of(stage: str, params: Params, model: str, profile: str) -> dict[str, Any]:
@@ -133,11 +134,10 @@ def settings_of(stage: str, params: Params, model: str, profile: str) -> dict[st
     return {**settings, "common": {name: common[name] for name in names}}
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, text: str) -> None:
     """Leaves a file that says the same alone."""
-    text = json.dumps(content, indent=1) + "\n"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+    if not path.exists() or path.read_text(encoding="utf-8") != f"{text}\n":
+        write_text(path, f"{text}\n")
 
 
 def training_key(params: Params, model: str, profile: str, root: Path = CODE) -> str:
