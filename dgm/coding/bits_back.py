@@ -101,10 +101,11 @@ def decompress_by_bits_back(model: Model, compressed: Compressed, track: Track =
 def _header_of(words: np.ndarray) -> tuple[int, int]:
     """Bits of the grid, number of initial words. Raises: StageError if no file begins so."""
     if len(words) <= NUM_HEADER_WORDS:
-        raise StageError(f"{len(words)} words are too few for images coded by bits-back")
+        raise StageError(f"{len(words)} words are too few for images coded by bits-back; compress the images again")
     bits, num_initial = (int(word) for word in words[:NUM_HEADER_WORDS])
     if not COARSE_BITS <= bits <= MAX_GRID_BITS or num_initial > len(words):
-        raise StageError(f"damaged: a grid of {bits} bits and {num_initial} initial words in {len(words)} words")
+        what = f"a grid of {bits} bits and {num_initial} initial words in {len(words)} words"
+        raise StageError(f"damaged: {what}; compress the images again")
     return bits, num_initial
 
 

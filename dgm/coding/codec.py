@@ -36,6 +36,7 @@ OTHER_PROBABILITIES = (
     "the decoded pixels are not those that were compressed: the model is not causal, or this machine computes its "
     "probabilities differently from the one that compressed; decompress there"
 )
+SUBNORMAL = 1e-40  # in float32
 MAX_IMAGES_AT_ONCE = 1000  # coded side by side; more come in further passes, so that memory does not grow with them
 
 
@@ -51,16 +52,19 @@ def identity_of(model: Model, name: str, code: str) -> int:
 def sums_in_one_order() -> Generator[None]:
     """One thread, and on a GPU the convolutions that repeat themselves, not those that happened to be fastest.
 
-    Otherwise a probability may differ in its last digit, and a file could not be read.
+    Otherwise a probability may differ in its last digit, and a file could not be read. Numbers below the type's normal
+    range are zero, on either side alike: they are far below what the coder can tell, and processors are slow with them.
     """
-    before = torch.get_num_threads()
+    before, was_flushing = torch.get_num_threads(), not bool(torch.tensor(SUBNORMAL) * 1.0)
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     try:
         cudnn = torch.backends.cudnn
         with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
             yield
     finally:
         torch.set_num_threads(before)
+        torch.set_flush_denormal(was_flushing)
 
 
 @sums_in_one_order()
@@ -92,12 +96,12 @@ def decompress(model: AutoregressiveModel, compressed: Compressed, track: Track 
     model.eval()
     num_images, spec = compressed.num_images, model.spec
     if 32 * (len(compressed.words) + 1) < num_images * spec.num_subpixels * _least_bits(spec.levels):
-        raise StageError(f"{len(compressed.words)} words are too few for {num_images} images")
+        raise StageError(f"{len(compressed.words)} words are too few for {num_images} images; compress them again")
     decoder, parts = RangeDecoder(compressed.words), list[Images]()
     for first in range(0, num_images, MAX_IMAGES_AT_ONCE):
         parts.append(_decode(model, decoder, min(MAX_IMAGES_AT_ONCE, num_images - first), track))
     images = torch.cat(parts)
-    if pixels_checksum_of(images) != compressed.pixels_checksum:
+    if not decoder.maybe_exhausted() or pixels_checksum_of(images) != compressed.pixels_checksum:
         raise StageError(OTHER_PROBABILITIES)
     return images
 

@@ -61,19 +61,24 @@ def is_compressed(path: Path) -> bool:
 def read_compressed(path: Path, identity: int, model: str) -> Compressed:
     """The checked content. Raises: StageError naming the file if it is damaged or of another version or model."""
     try:
-        data = path.read_bytes()
+        if path.exists() and not path.is_file():  # a folder, or a device or pipe that need not end
+            raise StageError(f"{path}: cannot be read (not a regular file)")
+        with path.open("rb") as file:
+            data = file.read(HEADER.size)
+            data += file.read() if data.startswith(MAGIC) else b""
     except OSError as error:
         raise StageError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(data) < HEADER.size or data[:3] != MAGIC:
-        raise StageError(f"{path}: not a compressed image file of this benchmark")
+    if len(data) < HEADER.size or not data.startswith(MAGIC):
+        raise StageError(f"{path}: not a compressed image file of this benchmark; name one that `dgm compress` wrote")
     _, version, num_images, found_identity, pixels, whole = HEADER.unpack_from(data)
     if version != VERSION:
-        raise StageError(f"{path}: format version {version}; this code reads version {VERSION}")
+        raise StageError(f"{path}: format version {version}; this code reads {VERSION}: use the code that wrote it")
     payload = data[HEADER.size :]
     if whole != checksum(HEADER.pack(MAGIC, version, num_images, found_identity, pixels, 0), payload):
         raise StageError(f"{path}: truncated or altered (its checksum does not fit); compress the images again")
     if num_images == 0 or len(payload) % 4:
         raise StageError(f"{path}: damaged (no images, or a part of a word at its end); compress the images again")
     if found_identity != identity:
-        raise StageError(f"{path}: written with another model, other weights or other code than this {model}")
+        what = f"written with another model, other weights or other code than this {model}"
+        raise StageError(f"{path}: {what}; decompress with those")
     return Compressed(num_images, found_identity, pixels, np.frombuffer(payload, dtype="<u4").astype(np.uint32))

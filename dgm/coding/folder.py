@@ -59,7 +59,7 @@ def decompress_folder(model: Model, name: str, code: str, path: Path, folder: Pa
     try:
         names, words = unpack_names(content.words, content.num_images)
     except ValueError as error:
-        raise StageError(f"{path}: {error}") from None
+        raise StageError(f"{path}: {error}; compress the images again") from None
     paths = [folder / file_name for file_name in names]
     check_writable(paths[0])
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import site
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,21 @@ SYSTEM = tuple(Path(name) for name in ("/usr", "/lib", "/lib64", "/etc", "/proc"
 REFUSED_EVENTS = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 
 
-class Isolation:
-    """Refuses, from `begin` to the end of the process, what does not belong to `folder`. `refused`: what was tried."""
+class RefusedError(StageError, PermissionError):
+    """Also an OSError, as code expects it that looks for a file or a server and can do without."""
 
-    def __init__(self, folder: Path) -> None:
+
+class Isolation:
+    """Refuses, from `begin` to the end of the process, what does not belong to `folder`. `refused`: what was tried.
+
+    code: folders of other people's code, which may be opened too; hidden: files and folders in them that may not.
+    """
+
+    def __init__(self, folder: Path, code: Sequence[Path] = (), hidden: Sequence[Path] = ()) -> None:
         self.refused: list[str] = []
         self._project = PACKAGE.parent  # has the data beside the code, and may lie in a folder of the system
-        self._own = (folder.resolve(), PACKAGE)
+        self._own = (folder.resolve(), PACKAGE, *(path.resolve() for path in code))
+        self._hidden = tuple(path.resolve() for path in hidden)
         self._python = tuple(path.resolve() for path in _python_folders())
 
     def begin(self) -> None:
@@ -36,6 +44,8 @@ class Isolation:
     def allows(self, path: str | bytes | os.PathLike[str]) -> bool:
         """Whether the file may be opened; links are followed."""
         target = Path(os.path.realpath(os.fsdecode(path)))
+        if self._is_hidden(path):
+            return False
         if _is_in(target, self._own):
             return True
         if _is_in(target, [self._project]):  # a virtual environment in it is Python's, its data is not
@@ -52,7 +62,12 @@ class Isolation:
         else:
             return
         self.refused.append(what)
-        raise StageError(f"the decoder {what}, and was given the compressed file and the weights only")
+        if event == "open" and self._is_hidden(arguments[0]):
+            raise RefusedError(f"the decoder {what}: the decoder may not read the images")
+        raise RefusedError(f"the decoder {what}, and was given the compressed file and the weights only")
+
+    def _is_hidden(self, path: str | bytes | os.PathLike[str]) -> bool:
+        return _is_in(Path(os.path.realpath(os.fsdecode(path))), self._hidden)
 
 
 def _python_folders() -> Iterable[Path]:

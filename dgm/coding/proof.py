@@ -5,7 +5,6 @@ They are read back by a process that has the file and the weights only, so nothi
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -19,7 +18,8 @@ from dgm.coding.codec import Track, compress
 from dgm.coding.container import write_compressed
 from dgm.data.verify import sha256_of_array
 from dgm.errors import StageError
-from dgm.model_api.contracts import AutoregressiveModel
+from dgm.model_api.contracts import AutoregressiveModel, Model
+from dgm.runs.atomic import file_digest
 from dgm.types import Images
 from dgm.units import nats_to_bits_per_subpixel
 
@@ -65,7 +65,6 @@ def prove(
     """
     if not isinstance(coder.model, AutoregressiveModel):
         raise TypeError(f"{coder.name} has no exact conditionals")
-    spec = coder.model.spec
     if claimed_nats.shape != (len(images),):
         raise StageError(
             f"{path}: claims {claimed_nats.shape} do not fit {len(images)} images; evaluate the model again"
@@ -74,14 +73,19 @@ def prove(
     compressed = compress(coder.model, images, coder.identity, track)
     encode_seconds = time.process_time() - began
     write_compressed(path, compressed)
-    claimed = -float(nats_to_bits_per_subpixel(claimed_nats.mean(), spec))
-    measured = compressed.num_bits / (len(images) * spec.num_subpixels)
+    measured, claimed = bits_of(path, coder.model, claimed_nats)
     if not (math.isfinite(claimed) and abs(measured - claimed) <= LARGEST_DIFFERENCE * claimed):
         raise StageError(
             f"{path}: {measured:.4f} bits per sub-pixel, but the model claims {claimed:.4f} for these images: over "
             f"{LARGEST_DIFFERENCE:.1%} apart, so one of the two is wrong"
         )
     return read_back(coder, images, path, decode, Written(measured, claimed, encode_seconds))
+
+
+def bits_of(path: Path, model: Model, claimed_nats: np.ndarray) -> tuple[float, float]:
+    """Bits per sub-pixel of a file of as many images, header included, and as claimed. Shapes: claimed_nats (N,)."""
+    measured = 8 * path.stat().st_size / (len(claimed_nats) * model.spec.num_subpixels)
+    return measured, -float(nats_to_bits_per_subpixel(claimed_nats.mean(), model.spec))
 
 
 def read_back(coder: Coder, images: Images, path: Path, decode: Decode, written: Written) -> Proven:
@@ -98,7 +102,7 @@ def read_back(coder: Coder, images: Images, path: Path, decode: Decode, written:
         claimed_bits_per_subpixel=written.claimed,
         encode_core_seconds=written.core_seconds,
         decode_core_seconds=decoded.core_seconds,
-        file_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        file_sha256=file_digest(path),
         decoded_sha256=sha256,
         initial_bits=written.initial_bits,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from dgm.coding.alone import Coder
 from dgm.coding.codec import Track
-from dgm.coding.proof import Decode, Proven, prove
+from dgm.coding.proof import Decode, Proven, bits_of, prove
 from dgm.data.verify import sha256_of_array
 from dgm.errors import StageError
 from dgm.runs.atomic import file_digest
@@ -32,22 +32,28 @@ def prove_files(
     for number, start in enumerate(starts, start=1):
         path = folder / f"{number:03}.dgm"
         part = images[start : start + IMAGES_IN_FILE]
-        proven = _proven_before(path, sha256_of_array(part.cpu().numpy()))
+        nats = claimed_nats[start : start + IMAGES_IN_FILE]
+        proven = _proven_before(path, coder, part, nats)
         if proven is None:
-            nats = claimed_nats[start : start + IMAGES_IN_FILE]
             proven = prove(coder, part, nats, path, decode, track(f"file {number} of {len(starts)}"))
             write_json(path.with_suffix(".json"), proven)
         yield path, proven
 
 
-def _proven_before(path: Path, images_sha256: str) -> Proven | None:
-    """What was proven of this very file and these very images; None if it has to be proven again."""
+def _proven_before(path: Path, coder: Coder, images: Images, claimed_nats: np.ndarray) -> Proven | None:
+    """What was proven of this very file, these very images and this claim; None if it has to be proven again."""
     try:
         proven = read_json(path.with_suffix(".json"), Proven)
-        file_sha256 = file_digest(path)
+        found = (file_digest(path), path.stat().st_size, *bits_of(path, coder.model, claimed_nats))
     except (StageError, OSError):  # none yet, or damaged by what killed the process
         return None
-    is_this = (proven.file_sha256, proven.decoded_sha256) == (file_sha256, images_sha256)
+    stated = (
+        proven.file_sha256,
+        proven.file_bytes,
+        proven.compressed_bits_per_subpixel,
+        proven.claimed_bits_per_subpixel,
+    )
+    is_this = stated == found and proven.decoded_sha256 == sha256_of_array(images.cpu().numpy())
     return proven if is_this else None
 
 

@@ -7,9 +7,11 @@ which the model holds nearly impossible costs 24 bits at most.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
+import site
 import subprocess
 import sys
 import tempfile
@@ -152,11 +154,13 @@ def _decode_elsewhere(
     paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     name, colon, attribute = target.text.rpartition(":")
     text = f"{Path(name).resolve()}:{attribute}" if colon else target.text
-    device, refused = str(model.device), [path.resolve() for path in hidden]
+    code, refused = (json.dumps([str(path.resolve()) for path in these]) for these in (target.code_folders(), hidden))
+    given = (text, weights, room / file.name, output, str(model.device), code, refused)
+    homes = {"HOME": str(room), "TMPDIR": str(room), "PYTHONUSERBASE": site.getuserbase()}
     result = subprocess.run(
-        [sys.executable, "-m", "dgm.prove.decoder", text, weights, room / file.name, output, device, *refused],
+        [sys.executable, "-m", "dgm.prove.decoder", *given],
         cwd=room,
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, **homes, "PYTHONPATH": paths},
         stderr=subprocess.PIPE,
         text=True,
     )

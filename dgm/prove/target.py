@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import dgm
@@ -45,7 +44,7 @@ class Target:
         """The model with its weights, on the CPU, in eval mode. Raises: StageError that names what failed."""
         if isinstance(self.made_by, Model):
             model = copy.deepcopy(self.made_by)
-            model.load_state_dict(self._state(model), strict=True)
+            self._fill(model)
             return model.eval()
         try:
             with torch.random.fork_rng([]):
@@ -57,18 +56,19 @@ class Target:
             raise StageError(f"{self.text}: returned {type(model).__name__}; it must be {LOADABLE}")
         return model.eval()
 
-    def _state(self, model: Model[Any]) -> dict[str, torch.Tensor]:
-        """The weights of an adapter that is there already: those of its network, as a state_dict."""
+    def _fill(self, model: Model[Any]) -> None:
+        """Gives an adapter that is there already the weights of its network, which are a state_dict."""
         try:
             is_safe = self.weights.suffix == ".safetensors"
             state = load_file(self.weights) if is_safe else torch.load(self.weights, "cpu", weights_only=True)
             keys = model.state_dict().keys()
             named = state if set(state) == set(keys) else {f"network.{key}": value for key, value in state.items()}
             if set(named) == set(keys):
-                return named
+                model.load_state_dict(named, strict=True)
+                return
             lacking = sorted(set(keys) - set(named)) + sorted(set(named) - set(keys))
             reason = f"they do not fit: {lacking[0]} is only in one of the two"
-        except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, AttributeError) as error:
+        except Exception as error:  # of torch.load alone a dozen kinds, by what of the file is damaged
             reason = f"not read ({described(error, self.folder)})"
         raise StageError(f"{self.weights}: weights of {self.text}: {reason}; give a function that loads them")
 
@@ -78,6 +78,16 @@ class Target:
         own = {Path(file).resolve() for file in found if file and file.endswith(".py") and Path(file).is_file()}
         inside = sorted(path for path in own | {self.main} if path == self.main or _is_theirs(path, self.folder))
         return {str(path.relative_to(self.folder)): file_digest(path) for path in inside}
+
+    def code_folders(self) -> list[Path]:
+        """The user's folder, every imported package and module, and what is noted of installed packages."""
+        found = {self.folder}
+        for module in [module for name, module in sys.modules.items() if "." not in name]:
+            own = [getattr(module, "__file__", None)]
+            found |= {Path(path) for path in getattr(module, "__path__", own) if path}
+        for folder in map(Path, sys.path):
+            found |= {*folder.glob("*.dist-info"), *folder.glob("*.egg-info")}
+        return sorted(found)
 
     def main_digest(self) -> str:
         """SHA-256 of FILE.py, or of the package's first file."""

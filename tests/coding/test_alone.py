@@ -97,3 +97,11 @@ for name, code in {attempts!r}.items():
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     refused = {line.split()[0] for line in ended.stdout.splitlines() if "was given the compressed file" in line}
     assert refused == set(ATTEMPTS), ended.stderr
+
+
+def test_folders_of_code_are_allowed_but_for_what_is_hidden_in_them(tmp_path: Path) -> None:
+    folder, code, images = tmp_path / "folder", tmp_path / "code", tmp_path / "code" / "data"
+    isolation = Isolation(folder, [code], [images])
+    assert isolation.allows(code / "nets.py") and isolation.allows(folder / "weights.pt")
+    for path in (images / "test.npy", images, tmp_path / "other" / "test.npy"):
+        assert not isolation.allows(path), path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +73,17 @@ def cut_record(folder: Path) -> None:
     (folder / "002.json").write_text('{"file_bytes": 1')
 
 
-@pytest.mark.parametrize("damage", [cut_file, cut_record])
+def other_figure(folder: Path) -> None:
+    record = json.loads((folder / "002.json").read_text())
+    (folder / "002.json").write_text(json.dumps(record | {"compressed_bits_per_subpixel": 7.9}))
+
+
+def other_claim(folder: Path) -> None:
+    record = json.loads((folder / "002.json").read_text())
+    (folder / "002.json").write_text(json.dumps(record | {"claimed_bits_per_subpixel": 7.9}))
+
+
+@pytest.mark.parametrize("damage", [cut_file, cut_record, other_figure, other_claim])
 def test_what_is_damaged_is_proven_again(coder: Coder, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     proven_files(coder, tmp_path)
     damage(tmp_path)

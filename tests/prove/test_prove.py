@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import sys
 from importlib.metadata import EntryPoint
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from dgm.cli import main
+from dgm.errors import StageError
 from dgm.prove import file_proof, target
 from dgm.prove.checks import made_up_images
 from dgm.runs.certificates import Certificate, read_certificate
@@ -65,6 +67,37 @@ def test_a_decoder_that_reads_the_images_is_stopped(folder: Path, capsys: pytest
     assert marks("reads_the_images")["file decoded"] == "✗"
     assert "the decoder may not read the images" in capsys.readouterr().out
     assert certificate("reads_the_images").num_decoded == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("does_without", ""),
+        ("reads_another_copy", "the decoder opened {}"),
+    ],
+)
+def test_the_decoder_opens_code_and_its_folder_only(folder: Path, name: str, problem: str) -> None:
+    copied = folder.with_name("copy_of_the_test.npy")
+    shutil.copy("images.npy", copied)
+    found = target.find_target(f"model.py:{name}", Path("weights.pt"))
+    proof = file_proof.prove_by_file(found, found.load(), made_up_images(models.SPEC, 1), [])  # type: ignore[arg-type]
+    assert proof.holds == (not problem) and problem.format(copied) in proof.detail, proof.detail
+
+
+def test_damaged_weights_of_an_adapter_that_is_there_are_one_line(folder: Path) -> None:
+    """Every kind of file that is no state_dict of it, and a good one cut off or with a flipped byte."""
+    good, state = Path("weights.pt").read_bytes(), models.Causal().state_dict()
+    others = [None, 3, [1], torch.zeros(2), {"a": 1}, dict.fromkeys(state, "x"), dict.fromkeys(state, torch.zeros(9))]
+    damaged = [b"", b"\x93NUMPY", *(pickle.dumps(other) for other in others)]
+    damaged += [good[: len(good) * part // 9] for part in range(9)]
+    for other in others:
+        torch.save(other, "other.pt")
+        damaged.append(Path("other.pt").read_bytes())
+    ready = models.Logits(models.Causal(), spec=models.SPEC)
+    for data in damaged:
+        Path("damaged.pt").write_bytes(data)
+        with pytest.raises(StageError, match=r"^damaged\.pt: weights of x: [^\n]+$"):
+            target.Target("x", Path("damaged.pt"), ready, folder / "model.py").load()
 
 
 @pytest.mark.parametrize(
