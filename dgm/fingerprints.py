@@ -39,6 +39,7 @@ PASSIVE = (  # modules that only pass values on; fingerprints depend on what the
 )
 FITTED = "stages.train:learn_by_fit"
 TRAINED = "stages.train:learn_by_gradient"
+SLICED = "stages.train:learn_in_slices"
 WORK = {  # what a stage does with a model, besides the model itself
     "evaluate": "stages.evaluate:score",
     "sample": "stages.sample:draw",
@@ -147,7 +148,10 @@ def training_key(params: Params, model: str, profile: str, root: Path = CODE) ->
     """
     acting = acting_values(params, model, profile)
     run = params.common_config(profile).run.model_dump()
-    return key_of(acting["model"], acting["training"], run, fingerprint("train", model, root))
+    code = [fingerprint("train", model, root)]
+    if "num_slices" in acting["training"]:
+        code.append(code_graph(root.resolve(), UNUSED["train"]).digest([SLICED]))
+    return key_of(acting["model"], acting["training"], run, *code)
 
 
 def current_key(params: Params, model: str, profile: str, root: Path = CODE) -> str:

@@ -94,6 +94,8 @@ def acting_values(params: Params, name: str, profile: str) -> dict[str, dict[str
     values = {section: config.model_dump() for section, config in configs.items()}
     for key in _idle_keys(name, configs["model"]):
         del values["model"][key]
+    if values["training"].get("num_slices") == 1:  # the plain loop, which knows no slices
+        del values["training"]["num_slices"]
     return values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -49,15 +50,26 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except (ConfigError, StageError) as error:
-        sys.exit(f"error: {error}")
+        fail(str(error))
     except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt as interrupt:
-        print("interrupted; `dvc repro` continues from here", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one is enough
+            print("interrupted; `dvc repro` continues from here", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, Terminated) else 130)
     finally:
         signal.signal(signal.SIGTERM, previous)
     sys.exit(0)
+
+
+def fail(text: str) -> NoReturn:
+    """Ends the process with one line; of several that work together, only the first that fails has one."""
+    if "RANK" not in os.environ:
+        sys.exit(f"error: {text}")
+    from dgm.ranks import reported  # imports torch, which some stages do without
+
+    line = reported(text)
+    sys.exit(f"error: {line}" if line else 1)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

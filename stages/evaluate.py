@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pydantic import ValidationError
 
@@ -11,8 +13,10 @@ from dgm.data.arrays import load_arrays
 from dgm.data.splits import Splits, make_splits
 from dgm.errors import StageError
 from dgm.evaluation.evaluate import SplitResult, evaluate_split
+from dgm.evaluation.together import scored_together
 from dgm.fingerprints import current_key
 from dgm.model_api.contracts import Model
+from dgm.ranks import take_place, this_rank
 from dgm.runs.atomic import array_digest, check_writable, write_array
 from dgm.runs.checked import first_fault
 from dgm.runs.files import RunFiles
@@ -23,6 +27,7 @@ from dgm.settings import build_scored_model, evaluation_config
 from dgm.types import CIFAR10
 from stages.cli import DATA, parse_arguments, run_stage
 from stages.device import prepare_device
+from stages.launch import start_processes
 
 
 def score(
@@ -41,21 +46,33 @@ def score(
 
 
 def main() -> None:
+    ranks = this_rank()  # first of all, so that one rank alone reports what is wrong
     given = parse_arguments(__doc__)
-    evaluate(given.model, given.profile, load_params(), given.device)
+    params = load_params()
+    common, config = params.common_config(given.profile), evaluation_config(params, given.model, given.profile)
+    num_batches = math.ceil(common.evaluation.num_test_images / config.batch_size)
+    start_processes(num_batches, given.device or common.run.device)
+    evaluate(given.model, given.profile, params, given.device)
+    ranks.wait()
 
 
 def evaluate(name: str, profile: str, params: Params, device_name: str | None) -> None:
     """Scores the trained model and writes what the stage leaves. Raises: StageError if it was not trained."""
     common, config = params.common_config(profile), evaluation_config(params, name, profile)
-    device = prepare_device(common.run, device_name)
+    device, ranks = prepare_device(common.run, device_name), this_rank()
+    take_place(ranks, device)
     files, key = RunFiles(profile, name), current_key(params, name, profile)
     check_writable(files.nats("test"), files.nats("train"), files.metrics, files.figures)
     model = build_scored_model(params, name, profile, CIFAR10)
     load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
     model.to(device)
     splits = make_splits(load_arrays(DATA), common.run.num_training_images)
-    test, train = score(model, splits, common, config, name)
+    counts = common.evaluation
+    scored = (splits.test[: counts.num_test_images], splits.train_sample[: counts.num_train_images])
+    with scored_together(ranks, model, [torch.from_numpy(images.copy()) for images in scored], config, common.run.seed):
+        test, train = score(model, splits, common, config, name)
+    if not ranks.is_first:
+        return
     for split, result in (("test", test), ("train", train)):
         write_array(files.nats(split), result.nats.numpy())
     write_results(files, key, test, train, config.num_draws, model.num_parameters())

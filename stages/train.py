@@ -6,6 +6,7 @@ same command is given again.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,8 +22,11 @@ from dgm.engine.flops import count_flops
 from dgm.engine.loop import Trainer
 from dgm.engine.result import TrainingResult
 from dgm.engine.session import Session
+from dgm.engine.sliced import JointSession, SlicedTrainer
+from dgm.errors import StageError
 from dgm.fingerprints import training_key
 from dgm.model_api.contracts import Fitted, GradientTrained, Model
+from dgm.ranks import ALONE, Ranks, take_place, this_rank
 from dgm.runs.atomic import check_writable
 from dgm.runs.checkpoint import Scratch
 from dgm.runs.files import RunFiles
@@ -32,9 +36,11 @@ from dgm.runs.weights import save_weights
 from dgm.seeds import Stream, seed_global
 from dgm.settings import acting_values, build_model, training_config
 from dgm.tracking.mlflow_store import open_run
+from dgm.tracking.untracked_run import UntrackedRun
 from dgm.types import CIFAR10, Images
 from stages.cli import DATA, PAUSED, parse_arguments, run_stage
 from stages.device import prepare_device
+from stages.launch import start_processes
 
 MAX_COUNTED_IMAGES = 32  # floating-point operations are counted on a batch, or on this many of its images
 ModelT = TypeVar("ModelT", bound=Model)
@@ -49,6 +55,7 @@ class Job:
     params: Params
     run: RunConfig
     device: torch.device
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -60,26 +67,42 @@ class Limits:
 
 
 def main() -> None:
+    ranks = this_rank()  # first of all, so that one rank alone reports what is wrong
     given = parse_arguments(__doc__, can_pause=True)
     limits = Limits(given.checkpoint_every_seconds, given.stop_after_seconds)
-    if not train(given.model, given.profile, load_params(), given.device, limits):
+    params = load_params()
+    config, run = training_config(params, given.model, given.profile), params.common_config(given.profile).run
+    start_processes(num_slices(config), given.device or run.device)
+    is_finished = train(given.model, given.profile, params, given.device, limits)
+    ranks.wait()
+    if not is_finished:
         raise SystemExit(PAUSED)
 
 
 def train(name: str, profile: str, params: Params, device: str | None, limits: Limits) -> bool:
     """Trains, or goes on from a checkpoint, and writes what the stage leaves; False if it was paused before the end."""
     run_config, config = params.common_config(profile).run, training_config(params, name, profile)
-    job = Job(name, profile, params, run_config, prepare_device(run_config, device))
+    ranks = this_rank()
+    job = Job(name, profile, params, run_config, prepare_device(run_config, device), ranks)
+    take_place(ranks, job.device)
     files, key = RunFiles(profile, name), training_key(params, name, profile)
+    if ranks.count > num_slices(config):
+        raise StageError(too_many_ranks(job, config))
+    if not ranks.is_first:
+        return follow(job, config, Scratch(profile, name, key))
     check_writable(files.weights, files.curve, files.provenance)
     with Scratch(profile, name, key) as scratch:
         saved = scratch.load()
         with open_run(profile, name, key, saved["run"] if saved else None, "train") as run:
             run.log_params(recorded_params(params, name, profile))
-            session = Session(scratch, run, saved, limits.checkpoint_seconds, limits.stop_after_seconds)
+            kind = JointSession if num_slices(config) > 1 else Session
+            session = kind(scratch, run, saved, limits.checkpoint_seconds, limits.stop_after_seconds)
             del saved  # it is large, and the session lets go of it too
+            ranks.wait()  # the others read the checkpoint now
             if isinstance(config, FitConfig):
                 result = learn_by_fit(job, config, session)
+            elif isinstance(session, JointSession):
+                result = learn_in_slices(job, config, session)
             else:
                 result = learn_by_gradient(job, config, session)
             if not result.is_finished:
@@ -96,6 +119,28 @@ def train(name: str, profile: str, params: Params, device: str | None, limits: L
     return True
 
 
+def follow(job: Job, config: TrainingConfig | FitConfig, scratch: Scratch) -> bool:
+    """Any rank but the first: learns with it, and writes nothing. True: it is the first that says how it ended."""
+    assert isinstance(config, TrainingConfig)  # a fit has one slice, and so one rank
+    job.ranks.wait()
+    learn_in_slices(job, config, JointSession(scratch, UntrackedRun(), scratch.load(), math.inf))
+    return True
+
+
+def num_slices(config: TrainingConfig | FitConfig) -> int:
+    """How many processes can learn together at most."""
+    return config.num_slices if isinstance(config, TrainingConfig) else 1
+
+
+def too_many_ranks(job: Job, config: TrainingConfig | FitConfig) -> str:
+    """What is wrong, and how to mend it."""
+    line = f"{job.ranks.count} processes cannot train {job.model} ({job.profile}) together: "
+    if isinstance(config, FitConfig):
+        return f"{line}it is fitted, not trained by gradient; start one"
+    place = f"models.{job.model}.{job.profile}.training.num_slices"
+    return f"{line}its batches have {config.num_slices} slice(s); set {place} to a multiple of {job.ranks.count}"
+
+
 def recorded_params(params: Params, name: str, profile: str) -> dict[str, Any]:
     """What a run in MLflow says of its settings."""
     return {"model": acting_values(params, name, profile), "common": params.common_config(profile).run.model_dump()}
@@ -107,6 +152,14 @@ def learn_by_gradient(job: Job, config: TrainingConfig, session: Session) -> Tra
     splits = make_splits(load_arrays(DATA), job.run.num_training_images)
     images, held_out = on_device(splits.train, job.device), on_device(splits.validation, job.device)
     return Trainer(model, images, held_out, config, job.run.seed, session).run()
+
+
+def learn_in_slices(job: Job, config: TrainingConfig, session: JointSession) -> TrainingResult:
+    """Everything that decides the numbers of a model that is trained by gradient in slices, on any number of ranks."""
+    model = new_model(job, GradientTrained)
+    splits = make_splits(load_arrays(DATA), job.run.num_training_images)
+    images, held_out = on_device(splits.train, job.device), on_device(splits.validation, job.device)
+    return SlicedTrainer(model, images, held_out, config, job.run.seed, session, job.ranks).run()
 
 
 def learn_by_fit(job: Job, config: FitConfig, session: Session) -> TrainingResult:

@@ -149,6 +149,8 @@ class TrainingConfig(Config):
     sessions, without preparation and the first step of each session, which may compile.
     `muon_learning_rate`: of the matrices that Muon moves; with another optimizer there is none.
     `validation_batch_size`: validation noise is drawn batch by batch, so this is a number of the curve.
+    `num_slices`: equal parts of each batch with noise and batch norm of their own, which as many processes may share
+    (dgm/engine/sliced.py); 1 for the plain loop.
     """
 
     optimizer: Literal["adamw", "muon"]
@@ -158,6 +160,7 @@ class TrainingConfig(Config):
     beta2: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     batch_size: int = Field(gt=0, le=MAX_IMAGES)
+    num_slices: int = Field(default=1, gt=0, le=MAX_IMAGES)
     max_steps: int = Field(gt=0, le=MAX_STEPS)
     max_seconds: float | None = Field(gt=0)
     warmup_fraction: float = Field(ge=0, lt=1)
@@ -171,6 +174,14 @@ class TrainingConfig(Config):
     validate_every: int = Field(gt=0, le=MAX_STEPS)
     num_validation_images: int = Field(gt=0, le=5000)
     validation_batch_size: int = Field(gt=0, le=5000)
+
+    @field_validator("num_slices")
+    @classmethod
+    def _divides_the_batch(cls, num_slices: int, info: ValidationInfo) -> int:
+        batch_size = info.data.get("batch_size")  # absent if it was refused itself
+        if batch_size is not None and batch_size % num_slices:
+            raise ValueError(f"must divide batch_size ({batch_size})")
+        return num_slices
 
     @field_validator("muon_learning_rate")
     @classmethod

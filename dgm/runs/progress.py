@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,7 @@ class Progress:
         self._is_printed = True
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if has_bar():
             shape = "{desc} |{bar}| {postfix}"
             self._bar = tqdm(total=1.0, desc=self.description, bar_format=shape, dynamic_ncols=True, file=sys.stderr)
         return self
@@ -71,14 +72,18 @@ class Progress:
         return fraction, left
 
     def _print_latest(self) -> None:
-        print(f"{self.description}: {self._latest}", file=sys.stderr, flush=True)
+        if is_shown():
+            print(f"{self.description}: {self._latest}", file=sys.stderr, flush=True)
         self._printed_at = time.monotonic()
         self._is_printed = True
 
 
 def track(iterable: Iterable[Item], total: int, description: str, unit: str) -> Iterator[Item]:
     """The items of `iterable`, unchanged, with the progress over `total` of them shown."""
-    if sys.stderr.isatty():
+    if not is_shown():
+        yield from iterable
+        return
+    if has_bar():
         yield from tqdm(iterable, total=total, desc=description, unit=unit, dynamic_ncols=True, file=sys.stderr)
         return
     began = printed_at = time.monotonic()
@@ -92,6 +97,16 @@ def track(iterable: Iterable[Item], total: int, description: str, unit: str) -> 
             printed_at = now
     seconds = time.monotonic() - began
     print(f"{description}: {unit} {count:,}/{total:,} after {clock(seconds)}", file=sys.stderr, flush=True)
+
+
+def is_shown() -> bool:
+    """Of several processes that work on one thing, only the first shows how far it is (RANK: dgm/ranks.py)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def has_bar() -> bool:
+    """Whether there is a terminal to draw a bar in."""
+    return is_shown() and sys.stderr.isatty()
 
 
 def clock(seconds: float | None) -> str:
