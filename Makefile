@@ -2,6 +2,9 @@
 VENV := .venv
 # models at a time; each takes one core in the cpu profile. On one GPU: make run JOBS=1
 JOBS ?= 2
+# where there are GPUs, each of these models has its own: make run JOBS=8 on a machine with eight
+OWN_GPU := $(if $(shell command -v nvidia-smi),python -m stages.own_gpu $$SLOT)
+SLOT := $(if $(OWN_GPU),--process-slot-var=SLOT)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
@@ -18,7 +21,7 @@ run: $(VENV)/.ok
 	dvc repro download
 	dvc stage list --name-only | \
 	  sed -n 's/^train@\(.*\)/train@\1 evaluate@\1 sample@\1 prove@\1 compress@\1/p; /^codecs@/p; /^ppca_ladder@/p' | \
-	  xargs -P $(JOBS) -I{} sh -c 'dvc --wait-for-lock repro -q -s {} || true'
+	  xargs -P $(JOBS) $(SLOT) -I{} sh -c '$(OWN_GPU) dvc --wait-for-lock repro -q -s {} || true'
 	dvc repro --ignore-errors
 	dvc status -q dvc.yaml
 

@@ -25,7 +25,10 @@ from torch.distributed.rendezvous import rendezvous
 from dgm.errors import StageError
 
 TIMEOUT = timedelta(minutes=30)  # of one exchange: a rank may prepare, search kernels or write a checkpoint meanwhile
-LAUNCHER_SECONDS = 1.0  # in which the launcher has seen which process ended first
+AGAIN = "the same command goes on from the last checkpoint"
+LAUNCHER_SECONDS = 1.0  # in which a launcher has seen which process ended first
+ANSWER_SECONDS = 5.0
+LOOK_SECONDS = 0.1
 REPORTED = "reported"
 Value = TypeVar("Value")
 
@@ -79,6 +82,12 @@ class Ranks:
         """Returns once all ranks have called it."""
         self.gather(None)
 
+    def leave(self) -> None:
+        """Waits for the others, and ends the connection."""
+        self.wait()
+        if self.count > 1:
+            dist.destroy_process_group()
+
     def is_reporter(self) -> bool:
         """Whether this rank is the first to say why the work ends: the others are silent."""
         return self.store is None or is_first_report(self.store, str(self.rank))
@@ -89,9 +98,24 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
+            if missing := self._missing():
+                raise StageError(f"rank {' and '.join(map(str, missing))} has ended or hangs; {AGAIN}") from None
+            raise StageError(f"the ranks cannot reach each other ({first_line(error)})") from None
+
+    def _missing(self) -> list[int]:
+        """The ranks that do not notice within ANSWER_SECONDS that an exchange has failed."""
+        assert self.store is not None
+        began = time.monotonic()
+        missing = list(range(self.count))
+        try:
+            self.store.set(f"alive/{self.rank}", "")
             time.sleep(LAUNCHER_SECONDS)
-            reason = str(error).strip().partition("\n")[0][:200]
-            raise StageError(f"lost the connection to another rank, which the launcher names ({reason})") from None
+            while len(missing) > 1 and time.monotonic() - began < ANSWER_SECONDS:
+                missing = [rank for rank in missing if not self.store.check([f"alive/{rank}"])]
+                time.sleep(LOOK_SECONDS)
+        except RuntimeError:  # the launcher, which keeps the store, is gone
+            return []
+        return missing
 
 
 ALONE = Ranks()
@@ -110,8 +134,9 @@ def this_rank() -> Ranks:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=TIMEOUT)
     except (RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise StageError(f"rank {os.environ.get('RANK')}: cannot join the other processes ({reason})") from None
+        raise StageError(
+            f"rank {os.environ.get('RANK')}: cannot join the other processes ({first_line(error)})"
+        ) from None
     threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     return Ranks(rank, count, store)
 
@@ -121,6 +146,11 @@ def reported(error: str) -> str | None:
     if not this_rank.cache_info().currsize or (ranks := this_rank()).count == 1:
         return error
     return f"rank {ranks.rank} of {ranks.count}: {error}" if ranks.is_reporter() else None
+
+
+def first_line(error: Exception) -> str:
+    """What torch says, without the places in its code that it adds."""
+    return str(error).strip().partition("\n")[0][:200]
 
 
 def is_launched() -> bool:

@@ -14,6 +14,7 @@ from typing import NoReturn
 from dgm.config.params import PROFILES
 from dgm.config.parse import ConfigError
 from dgm.errors import StageError
+from dgm.runs.progress import is_shown
 
 DATA = Path("data")
 PAUSED = 75  # exit code of a training that stopped at its session's limit: the same command continues
@@ -54,7 +55,7 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt as interrupt:
-        if os.environ.get("RANK", "0") == "0":  # of several processes, one is enough
+        if is_shown():
             print("interrupted; `dvc repro` continues from here", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, Terminated) else 130)
     finally:
@@ -64,7 +65,7 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
 
 def fail(text: str) -> NoReturn:
     """Ends the process with one line; of several that work together, only the first that fails has one."""
-    if "RANK" not in os.environ:
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
         sys.exit(f"error: {text}")
     from dgm.ranks import reported  # imports torch, which some stages do without
 

@@ -53,7 +53,7 @@ def main() -> None:
     num_batches = math.ceil(common.evaluation.num_test_images / config.batch_size)
     start_processes(num_batches, given.device or common.run.device)
     evaluate(given.model, given.profile, params, given.device)
-    ranks.wait()
+    ranks.leave()
 
 
 def evaluate(name: str, profile: str, params: Params, device_name: str | None) -> None:

@@ -18,13 +18,12 @@ import torch
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from dgm.errors import StageError
-from dgm.ranks import is_first_report, is_launched
+from dgm.ranks import AGAIN, is_first_report, is_launched
 
 VARIABLE = "DGM_PROCESSES"
 HOST = "127.0.0.1"
 LOOK_SECONDS = 0.1
 END_SECONDS = 30.0  # for the other processes, once one has failed
-AGAIN = "the same command goes on from the last checkpoint"
 
 
 def start_processes(limit: int, device: str) -> None:

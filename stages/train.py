@@ -74,7 +74,7 @@ def main() -> None:
     config, run = training_config(params, given.model, given.profile), params.common_config(given.profile).run
     start_processes(num_slices(config), given.device or run.device)
     is_finished = train(given.model, given.profile, params, given.device, limits)
-    ranks.wait()
+    ranks.leave()
     if not is_finished:
         raise SystemExit(PAUSED)
 

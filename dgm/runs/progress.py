@@ -100,8 +100,8 @@ def track(iterable: Iterable[Item], total: int, description: str, unit: str) -> 
 
 
 def is_shown() -> bool:
-    """Of several processes that work on one thing, only the first shows how far it is (RANK: dgm/ranks.py)."""
-    return os.environ.get("RANK", "0") == "0"
+    """Of several processes that a launcher started for one piece of work (dgm/ranks.py), only the first shows it."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0"
 
 
 def has_bar() -> bool:

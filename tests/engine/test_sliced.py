@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "muon": ("pixelcnn", {}, {"optimizer": "muon", "muon_learning_rate": 0.02, "gradient_clip": 0.1}),
     "idle": ("made", {}, {"optimizer": "adamw"}),  # some of its weights have no gradient
 }
+RESUMED = ("batch_norm", "muon")
 Outcome = tuple[list[CurvePoint], Mapping[str, Tensor], int]
 
 
@@ -54,14 +55,14 @@ def run(ranks: Ranks, folder: Path, case: str, stop_after_seconds: float | None 
     return list(result.curve), result.state, result.num_steps
 
 
-def run_all(ranks: Ranks, folder: Path) -> dict[str, Outcome]:
-    return {case: run(ranks, folder, case) for case in CASES}
+def run_all(ranks: Ranks, folder: Path, cases: Iterable[str] = CASES) -> dict[str, Outcome]:
+    return {case: run(ranks, folder, case) for case in cases}
 
 
 def begin_on_two(ranks: Ranks, folder: Path) -> list[int]:
-    """Every case, paused after a step: rank 0 alone is asked to."""
+    """Paused after a step: rank 0 alone is asked to."""
     stop = 0.0 if ranks.is_first else None
-    return [run(ranks, folder, case, stop)[2] for case in CASES]
+    return [run(ranks, folder, case, stop)[2] for case in RESUMED]
 
 
 def of_two(ranks: Ranks, folder: Path) -> Any:
@@ -69,21 +70,7 @@ def of_two(ranks: Ranks, folder: Path) -> Any:
 
 
 def of_three(ranks: Ranks, folder: Path) -> Any:
-    return run_all(ranks, folder / "3"), run_all(ranks, folder / "changed")
-
-
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of 1, 2 and 3 processes (every rank's), and of 3 that go on from what 2 began."""
-    folder = tmp_path_factory.mktemp("sliced")
-    two, three = in_ranks(2, of_two, folder), in_ranks(3, of_three, folder)
-    assert [steps for _, steps in two] == [[1] * len(CASES)] * 2
-    return {
-        "1": [run_all(ALONE, folder / "1")],
-        "2": [finished for finished, _ in two],
-        "3": [finished for finished, _ in three],
-        "changed": [resumed for _, resumed in three],
-    }
+    return run_all(ranks, folder / "3"), run_all(ranks, folder / "changed", RESUMED)
 
 
 def assert_close(actual: Outcome, expected: Outcome) -> None:
@@ -100,22 +87,24 @@ def assert_close(actual: Outcome, expected: Outcome) -> None:
         torch.testing.assert_close(tensor, expected[1][name], rtol=1e-5, atol=1e-7, msg=name)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("processes", ["2", "3", "changed"])
-def test_the_number_of_processes_changes_nothing(outcomes: dict[str, Any], processes: str, case: str) -> None:
-    alone: Outcome = outcomes["1"][0][case]
-    assert [point.step for point in alone[0]] == [0, 2, 3] and alone[0][-1].images_seen == 36
-    for of_rank in outcomes[processes]:
-        assert_close(of_rank[case], alone)
+def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
+    """One test, since what it starts is slow: 1, 2 and 3 processes, and 3 that go on from what 2 began."""
+    alone = run_all(ALONE, tmp_path / "1")
+    for case in CASES:
+        assert [point.step for point in alone[case][0]] == [0, 2, 3] and alone[case][0][-1].images_seen == 36
+    two, three = in_ranks(2, of_two, tmp_path), in_ranks(3, of_three, tmp_path)
+    assert [steps for _, steps in two] == [[1] * len(RESUMED)] * 2
+    for finished in (*(finished for finished, _ in two), *(outcome for outcomes in three for outcome in outcomes)):
+        for case in finished:
+            assert_close(finished[case], alone[case])
 
 
-def test_batch_norm_sees_slices_and_its_counters_count_steps(outcomes: dict[str, Any], tmp_path: Path) -> None:
-    _, state, _ = outcomes["3"][0]["batch_norm"]
-    counters = [tensor for name, tensor in state.items() if name.endswith("num_batches_tracked")]
+def test_batch_norm_sees_slices_and_its_counters_count_steps(tmp_path: Path) -> None:
+    _, fine, _ = run(ALONE, tmp_path / "fine", "batch_norm")
+    _, coarse, _ = run(ALONE, tmp_path / "coarse", "batch_norm", num_slices=2)
+    counters = [tensor for name, tensor in fine.items() if name.endswith("num_batches_tracked")]
     assert counters and all(int(counter) == 1 + 3 for counter in counters)  # preparing the model counts as one
-    _, coarse, _ = run(ALONE, tmp_path, "batch_norm", num_slices=2)
-    name = "scales.0.0.variance"
-    assert not torch.allclose(state[name], coarse[name], rtol=1e-3)
+    assert not torch.allclose(fine["scales.0.0.variance"], coarse["scales.0.0.variance"], rtol=1e-3)
 
 
 def test_without_noise_slices_learn_what_the_plain_loop_learns(tmp_path: Path) -> None:
@@ -182,12 +171,23 @@ def poisoned(ranks: Ranks, folder: Path) -> str:
     return ""
 
 
-def faults(ranks: Ranks, folder: Path) -> tuple[str, str]:
-    return poisoned(ranks, folder / "poisoned"), begin_apart(ranks, folder / "apart" / str(ranks.rank))
+def timed(ranks: Ranks, folder: Path) -> int:
+    """The steps of a training that the clock ends; every rank has a clock of its own."""
+    return run(ranks, folder, "muon", max_steps=10**6, max_seconds=0.3 + 10 * ranks.rank, validate_every=10**6)[2]
 
 
-def test_all_ranks_see_what_is_wrong_on_one(tmp_path: Path) -> None:
-    for not_finite, apart in in_ranks(2, faults, tmp_path):
+def faults(ranks: Ranks, folder: Path) -> tuple[int, str, str]:
+    return (
+        timed(ranks, folder / "timed"),
+        poisoned(ranks, folder / "poisoned"),
+        begin_apart(ranks, folder / "apart" / str(ranks.rank)),
+    )
+
+
+def test_all_ranks_end_together_and_see_what_is_wrong_on_one(tmp_path: Path) -> None:
+    first, second = in_ranks(2, faults, tmp_path)
+    assert first[0] == second[0] > 0
+    for _, not_finite, apart in (first, second):
         assert not_finite.startswith("loss at step 0 (learning rate ") and "is nan" in not_finite
         assert apart.startswith("the ranks begin at the steps 1, 0: .scratch must be on a disk that all share")
 
