@@ -103,12 +103,16 @@ def code_graph(root: Path, unused: tuple[str, ...] = ()) -> CodeGraph:
 def write_fingerprints(params: Params, models: Iterable[str], root: Path = CODE) -> None:
     """fingerprints/<model>/: <stage>.json of the code, and <profile>/<stage>.json of the code and the numbers that act.
 
+    The code of slices is with that of training if the model is trained in slices in any profile.
     A profile in which the model's numbers are wrong has none: `validate` refuses it before it is used.
     """
     for model in models:
         for stage in ("train", *WORK_OF_ONE.get(model, {})):
             path = RunFiles("", model, root).fingerprints / f"{stage}.json"
-            _write(path, json.dumps({"code": fingerprint(stage, model, root)}))
+            code = {"code": fingerprint(stage, model, root)}
+            if stage == "train" and any(trains_in_slices(params, model, profile) for profile in params.common):
+                code["slices"] = slices_code(root)
+            _write(path, json.dumps(code))
         for profile in params.common:
             folder = RunFiles(profile, model, root).fingerprints
             for stage in (*WORK, PROOF):
@@ -141,6 +145,19 @@ def _write(path: Path, text: str) -> None:
         write_text(path, f"{text}\n")
 
 
+def trains_in_slices(params: Params, model: str, profile: str) -> bool:
+    """Whether it is trained in slices (dgm/engine/sliced.py); not where its numbers are wrong."""
+    try:
+        return "num_slices" in acting_values(params, model, profile)["training"]
+    except ConfigError:
+        return False
+
+
+def slices_code(root: Path) -> str:
+    """Digest of what training in slices reaches, besides the model."""
+    return code_graph(root.resolve(), UNUSED["train"]).digest([SLICED])
+
+
 def training_key(params: Params, model: str, profile: str, root: Path = CODE) -> str:
     """Changes with anything that changes the trained weights: code, the model's numbers, the shared run's numbers.
 
@@ -150,7 +167,7 @@ def training_key(params: Params, model: str, profile: str, root: Path = CODE) ->
     run = params.common_config(profile).run.model_dump()
     code = [fingerprint("train", model, root)]
     if "num_slices" in acting["training"]:
-        code.append(code_graph(root.resolve(), UNUSED["train"]).digest([SLICED]))
+        code.append(slices_code(root))
     return key_of(acting["model"], acting["training"], run, *code)
 
 

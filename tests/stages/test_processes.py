@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import yaml
 
-from dgm.config.params import load_params
+from dgm.config.params import Params, load_params
 from dgm.config.parse import ConfigError
 from dgm.data import verify
 from dgm.errors import StageError
-from dgm.fingerprints import training_key
+from dgm.fingerprints import training_key, write_fingerprints
 from dgm.runs.files import RunFiles
 from dgm.settings import acting_values, training_config
 from stages.launch import num_processes, start_processes, supervise
@@ -123,6 +123,15 @@ def test_the_key_of_sliced_runs_alone_has_the_code_of_slices(tmp_path: Path) -> 
         copy.write_text(text.replace("total / num_slices", "total * num_slices"), encoding="utf-8")
     after = [training_key(each, "nice", "cpu", edited) for each in (params, sliced)]
     assert after[0] == before[0] and after[1] != before[1]
+
+    def files(each: Params) -> list[str]:
+        """What DVC's train stage depends on, in both trees."""
+        for root in (tmp_path, edited):
+            write_fingerprints(each, ["nice"], root)
+        return [(root / "fingerprints/nice/train.json").read_text() for root in (tmp_path, edited)]
+
+    (plain, same), (old, new) = files(params), files(sliced)
+    assert plain == same and old != new and old.startswith(plain.strip()[:-1])
 
 
 @pytest.mark.parametrize("number", [3, 0, 64])
