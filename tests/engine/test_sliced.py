@@ -66,11 +66,11 @@ def begin_on_two(ranks: Ranks, folder: Path) -> list[int]:
 
 
 def of_two(ranks: Ranks, folder: Path) -> Any:
-    return run_all(ranks, folder / "2"), begin_on_two(ranks, folder / "changed")
+    return run_all(ranks, folder / "2", ("dropout", *RESUMED)), begin_on_two(ranks, folder / "changed")
 
 
 def of_three(ranks: Ranks, folder: Path) -> Any:
-    return run_all(ranks, folder / "3"), run_all(ranks, folder / "changed", RESUMED)
+    return run_all(ranks, folder / "3", ("idle",)), run_all(ranks, folder / "changed", RESUMED)
 
 
 def assert_close(actual: Outcome, expected: Outcome) -> None:
