@@ -85,11 +85,12 @@ def profile_figures(
 ) -> dict[str, Value]:
     """What placeholders and conditions may name, by its name; what was not measured is not in it.
 
-    profile; of a model: <model>.test, train, error (standard), monte_carlo, elbo, published, published_train,
-    parameters, acting, start, final (validation bits), seconds, images_seen, steps, pflop (of training), compressed,
-    claimed, num_coded, num_decoded, initial_bits, term.<term>, and settings.<field> of a result that is current;
-    codec.<name>.file, joined; ppca.rung.<components>; ppca.em.<components>;
-    difference.<model a>.<model b>.bits, error. Names are in small letters, with _ for all that is no letter or digit.
+    profile; of a model: <model>.test, train, gap (test less train), error (standard), monte_carlo, elbo, published,
+    published_train, parameters, acting, start, final (validation bits), alarm, seconds, images_seen, steps, pflop (of
+    training), compressed, claimed, num_coded, initial_bits, term.<term>, and settings.<field> of a result that is
+    current; gain.<model>.<better model>; codec.<name>.file, joined; ppca.rung.<components>; ppca.em.<components>;
+    difference.<model a>.<model b>.bits, error: what a saves over b on the same images. Names are in small letters,
+    with _ for all that is no letter or digit.
     """
     figures: dict[str, Value | None] = {"profile": profile}
     for row in rows:
@@ -97,6 +98,8 @@ def profile_figures(
         if row.is_current and row.model in settings.models:
             for name, value in settings.models[row.model].values.items():
                 figures[f"{row.model}.settings.{name}"] = _plain(value)
+    tested = [(row.model, row.test_bits) for row in rows if row.test_bits is not None]
+    figures |= {f"gain.{old}.{new}": bits - better for old, bits in tested for new, better in tested}
     for codec in codecs:
         name = _small(codec.codec)
         figures[f"codec.{name}.file"] = codec.file_bits_per_subpixel
@@ -134,6 +137,7 @@ def _of_row(row: Row) -> dict[str, Value | None]:
     values |= {
         "test": metrics.test_bits_per_subpixel,
         "train": metrics.train_bits_per_subpixel,
+        "gap": metrics.test_bits_per_subpixel - metrics.train_bits_per_subpixel,
         "error": metrics.test_standard_error,
         "monte_carlo": metrics.test_monte_carlo_error,
         "elbo": metrics.elbo_test_bits_per_subpixel,
@@ -141,6 +145,7 @@ def _of_row(row: Row) -> dict[str, Value | None]:
         "acting": row.acting_parameters,
         "start": start,
         "final": final,
+        "alarm": row.alarm,
     }
     values |= {f"term.{_small(name)}": bits for name, bits in metrics.terms_bits_per_subpixel.items()}
     if cost is not None:

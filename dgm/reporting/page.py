@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dgm.reporting.cards import model_notes
 from dgm.reporting.noise import noise_table
 from dgm.reporting.page_tables import (
     bounds_table,
@@ -23,7 +24,7 @@ from dgm.reporting.page_tables import (
 from dgm.reporting.published import REMARKS
 from dgm.reporting.results import all_rows
 from dgm.reporting.rows import PairedDifference, Row
-from dgm.reporting.settings_notes import NO_SETTINGS, ProfileSettings, basis_notes, model_notes
+from dgm.reporting.settings_notes import NO_SETTINGS, ProfileSettings, basis_notes
 from dgm.reporting.tables import Table
 
 TEMPLATE = "page.html"

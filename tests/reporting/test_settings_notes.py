@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from dgm.reporting.cards import model_notes
 from dgm.reporting.files import make_report
 from dgm.reporting.noise import noise_table
 from dgm.reporting.results import noise_notes, result_tables
 from dgm.reporting.rows import result_rows
-from dgm.reporting.settings_notes import ModelSettings, ProfileSettings, model_notes, with_acting_parameters
+from dgm.reporting.settings_notes import ModelSettings, ProfileSettings, with_acting_parameters
 from tests.reporting.made_up import METRICS, metrics
 
 VALUES: dict[str, dict[str, Any]] = {
