@@ -12,6 +12,7 @@ a full stop, a question or an exclamation mark before a space; a text has no abb
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -19,6 +20,9 @@ from typing import TypeAlias
 from dgm.reporting.rows import PairedDifference, Row
 from dgm.reporting.settings_notes import NO_SETTINGS, ProfileSettings
 from dgm.runs.records import ReferenceCodec, Rung
+from dgm.types import CIFAR10
+
+BITS_OF_A_WEIGHT = 32  # float32
 
 Value: TypeAlias = "float | str"
 Figures: TypeAlias = Mapping[str, Value]  # "pixelcnn.test" -> 4.178
@@ -85,12 +89,13 @@ def profile_figures(
 ) -> dict[str, Value]:
     """What placeholders and conditions may name, by its name; what was not measured is not in it.
 
-    profile; of a model: <model>.test, train, gap (test less train), error (standard), monte_carlo, elbo, published,
-    published_train, parameters, acting, start, final (validation bits), alarm, seconds, images_seen, steps, pflop (of
-    training), compressed, claimed, num_coded, initial_bits, term.<term>, and settings.<field> of a result that is
-    current; gain.<model>.<better model>; codec.<name>.file, joined; ppca.rung.<components>; ppca.em.<components>;
-    difference.<model a>.<model b>.bits, error: what a saves over b on the same images. Names are in small letters,
-    with _ for all that is no letter or digit.
+    profile. Of a model, as <model>.<name>: test, train, gap (test less train), error (standard), spread (over images),
+    monte_carlo, elbo, start, final (validation bits), published, published_train, parameters, acting, weight_bits (of
+    the parameters, per test sub-pixel), alarm, seconds, images_seen, steps, pflop (of training), compressed, claimed,
+    num_coded, initial_bits, num_changed, num_endings (of the checks), term.<term>; settings.<field> of a result that is
+    current. gain.<model>.<better model>. codec.<name>.file, joined. ppca.rung.<components>, ppca.em.<components>.
+    difference.<model a>.<model b>.bits, error, unpaired: what a saves over b on the same images, its error, and what
+    the error would be on different images. Names are in small letters, with _ for all that is no letter or digit.
     """
     figures: dict[str, Value | None] = {"profile": profile}
     for row in rows:
@@ -110,6 +115,9 @@ def profile_figures(
     for pair in differences:
         name = f"difference.{pair.model_a}.{pair.model_b}"
         figures |= {f"{name}.bits": pair.difference_bits_per_subpixel, f"{name}.error": pair.standard_error}
+        errors = [figures.get(f"{model}.error") for model in (pair.model_a, pair.model_b)]
+        if all(isinstance(error, float) for error in errors):
+            figures[f"{name}.unpaired"] = math.hypot(*(float(error) for error in errors if error is not None))
     return {name: value for name, value in figures.items() if value is not None}
 
 
@@ -139,6 +147,8 @@ def _of_row(row: Row) -> dict[str, Value | None]:
         "train": metrics.train_bits_per_subpixel,
         "gap": metrics.test_bits_per_subpixel - metrics.train_bits_per_subpixel,
         "error": metrics.test_standard_error,
+        "spread": metrics.test_standard_error * math.sqrt(metrics.num_test_images),
+        "weight_bits": BITS_OF_A_WEIGHT * metrics.parameters / (metrics.num_test_images * CIFAR10.num_subpixels),
         "monte_carlo": metrics.test_monte_carlo_error,
         "elbo": metrics.elbo_test_bits_per_subpixel,
         "parameters": metrics.parameters,
@@ -148,6 +158,8 @@ def _of_row(row: Row) -> dict[str, Value | None]:
         "alarm": row.alarm,
     }
     values |= {f"term.{_small(name)}": bits for name, bits in metrics.terms_bits_per_subpixel.items()}
+    if (asked := row.conformance) is not None:
+        values |= {"num_changed": asked.num_changed_subpixels, "num_endings": asked.num_replaced_endings}
     if cost is not None:
         values |= {"seconds": cost.train_seconds, "images_seen": cost.images_seen, "steps": cost.num_steps}
         values["pflop"] = None if row.training_flops is None else row.training_flops / 1e15

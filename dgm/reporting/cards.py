@@ -100,6 +100,9 @@ def model_notes(rows: Sequence[Row], settings: ProfileSettings) -> list[Remark]:
 def mathml(latex: str) -> str:
     """The equation as a MathML element, which browsers draw without a script. Raises: ValueError if it is no LaTeX."""
     try:
-        return convert(_FUNCTION.sub(r"\\\1\\,", latex), display="block")  # the library sets "log p" as "logp"
+        element = convert(_FUNCTION.sub(r"\\\1\\,", latex), display="block")  # the library sets "log p" as "logp"
     except Exception as error:  # the library's exceptions have no common class
         raise ValueError(f"not an equation in LaTeX: {latex!r}: {type(error).__name__} {error}") from None
+    if unknown := re.search(r"\\[A-Za-z]*", element):
+        raise ValueError(f"not an equation in LaTeX: {latex!r}: unknown command {unknown[0]}")
+    return element
