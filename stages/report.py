@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dgm.config.params import PROFILES, Params, load_params
+from dgm.data.arrays import load_arrays
 from dgm.errors import StageError
 from dgm.fingerprints import current_key, fingerprint
 from dgm.registry import MODELS
@@ -21,7 +22,7 @@ from dgm.runs.files import RunFiles
 from dgm.settings import build_model
 from dgm.tracking.results import record_results
 from dgm.types import CIFAR10
-from stages.cli import run_stage
+from stages.cli import DATA, run_stage
 from stages.expected import expected_record, expected_tables
 
 
@@ -51,7 +52,8 @@ def write_report(profile: str) -> None:
     settings = profile_settings(params, profile, scored)
     expected = {name: expected_record(params, profile, name, settings.models[name].parameters) for name in scored}
     tables = expected_tables(params, profile)
-    report = make_report(profile, current, Path("."), settings, codes, expected, tables)
+    test = load_arrays(DATA).test if (DATA / "test.npy").exists() else None
+    report = make_report(profile, current, Path("."), settings, codes, expected, tables, test)
     for name, content in report.files.items():
         with atomic_file(folder / name) as file:
             file.write(content)

@@ -29,6 +29,7 @@ Figures: TypeAlias = Mapping[str, Value]  # "pixelcnn.test" -> 4.178
 
 _NAME = r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*"
 _PLACEHOLDER = re.compile(r"\{(" + _NAME + r")(?::([^{}]+))?\}")
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _CONDITION = re.compile(r"\[([^\[\]]*)\]\s*")
 _TEST = re.compile(rf"(?P<no>not )?(?P<left>{_NAME})(?: (?P<sign>[<>=]) (?P<right>[a-z0-9_.-]+))?")
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -76,6 +77,8 @@ def _holds(condition: str, figures: Figures) -> bool:
     right = figures.get(test["right"], test["right"])
     if test["sign"] == "=":
         return (str(left) == str(right)) != bool(test["no"])
+    if isinstance(right, str) and not _NUMBER.fullmatch(right):  # a figure that is not there
+        return False
     return (float(left) < float(right) if test["sign"] == "<" else float(left) > float(right)) != bool(test["no"])
 
 

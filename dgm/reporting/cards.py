@@ -7,7 +7,6 @@ in, and leaves out a sentence that the figures do not bear out (dgm/reporting/ca
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +16,8 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass
 
 from dgm.errors import StageError
-from dgm.reporting.card_text import Figures, checked_text, profile_figures, sentences_that_hold
-from dgm.reporting.published import CATALOGUE, Remark
-from dgm.reporting.rows import Row
-from dgm.reporting.settings_notes import ProfileSettings
+from dgm.reporting.card_text import Figures, checked_text, sentences_that_hold
+from dgm.reporting.published import CATALOGUE
 from dgm.runs.checked import first_fault
 
 FOLDER = Path(__file__).parent / "model_cards"
@@ -84,17 +81,6 @@ def filled(text: str, results: Figures) -> str:
     Empty if no sentence is left. `results`: from `profile_figures`.
     """
     return " ".join(sentences_that_hold(text, results))
-
-
-def model_notes(rows: Sequence[Row], settings: ProfileSettings) -> list[Remark]:
-    """How our models differ from their papers by their settings, of rows that have a result with these settings."""
-    figures = profile_figures("", rows, settings)
-    notes: list[Remark] = []
-    for model, card in load_cards().items():
-        texts = [filled(text, figures) for text in card.differs if f"{model}.settings." in text]
-        if text := " ".join(text for text in texts if text):
-            notes.append(Remark(f"{card.title}: what differs from the paper", text))
-    return notes
 
 
 def mathml(latex: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from dgm.reporting.cards import model_notes
+from dgm.reporting.card_text import profile_figures
 from dgm.reporting.files import make_report
 from dgm.reporting.noise import noise_table
+from dgm.reporting.page_cards import card_views
 from dgm.reporting.results import noise_notes, result_tables
 from dgm.reporting.rows import result_rows
 from dgm.reporting.settings_notes import ModelSettings, ProfileSettings, with_acting_parameters
@@ -47,7 +48,8 @@ def notes(root: Path, keys: dict[str, str] = KEYS, **changes: Any) -> str:
     for model in VALUES:
         metrics(root, model)
     rows = result_rows("cpu", keys, root)
-    return " ".join(f"{note.title}: {note.text}" for note in model_notes(rows, settings(**changes)))
+    views = card_views(rows, profile_figures("cpu", rows, settings(**changes)), settings(**changes), {}, None)
+    return " ".join(f"{view.title}: {text}" for view in views if view.model in VALUES for text in view.differs)
 
 
 def test_what_a_model_is_follows_its_settings(tmp_path: Path) -> None:
