@@ -154,8 +154,8 @@ def model_page(card: Card, row: Row, report: CommittedReport, to_root: str) -> s
     table = [f"| {name} | {cells[title] or 'none'} |" for title, name in shown.items()]
     table += [f"| How reached | {cells['How reached']} |", f"| Proof | {cells['Proof']} |"]
     parts.append("\n".join(["| | Bits per sub-pixel |", "|:--|:--|", *table]))
-    if row.published.note:
-        parts.append(f"The published figure: {row.published.note}" if cells["Published"] else row.published.note)
+    if row.published.note and cells["Published"]:
+        parts.append(f"The published figure: {row.published.note}")
     if differs := [text for text in (filled(text, figures) for text in card.differs) if text]:
         parts += ["## What differs here", "\n".join(f"- {text}" for text in differs)]
     parts += ["## Why its figure is what it is", filled(card.why, figures)]
