@@ -71,14 +71,14 @@ def test_a_note_of_another_setting_is_not_given(tmp_path: Path) -> None:
     text = notes(
         tmp_path, has_linear_start=False, has_subpixel_scale=False, schedule="reciprocal", num_evaluation_steps=0
     )
-    for part in ("DRAW", "VAE with IAF", "tiles", "equal falls", "exact reverse"):
+    for part in ("tiles", "The decoder gives a scale", "equal falls", "exact reverse"):
         assert part not in text, part
     assert "the published schedule" in text and "The start is the paper's" in text and "at all of the steps" in text
 
 
 def test_nothing_is_said_of_a_result_of_other_settings(tmp_path: Path) -> None:
     text = notes(tmp_path, {**KEYS, "draw": "another key"})
-    assert "DRAW" not in text
+    assert "start as tiles" not in text and "The prior is learned" not in text
     assert "Deep GMM" in text
 
 
