@@ -52,9 +52,12 @@ def test_the_citation_names_this_version() -> None:
 
 
 def test_the_files_and_the_command_that_the_package_promises_are_there() -> None:
+    promised: set[Path] = set()
     for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items():
         for pattern in patterns:
-            assert (ROOT / package.replace(".", "/") / pattern).is_file()
-    others = {path.name for path in (ROOT / "dgm").rglob("*") if path.is_file()} - {"py.typed", "page.html"}
-    assert {Path(name).suffix for name in others} <= {".py", ".pyc"}
+            found = set((ROOT / package.replace(".", "/")).glob(pattern))
+            assert found, f"{package}: {pattern}"
+            promised |= found
+    others = {path for path in (ROOT / "dgm").rglob("*") if path.is_file()} - promised
+    assert {path.suffix for path in others} <= {".py", ".pyc"}
     assert PROJECT["project"]["scripts"]["dgm"] == "dgm.cli:run" and find_spec("dgm.cli")

@@ -3,14 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dgm.reporting.published import CATALOGUE, PIXELCNN_PP_TABLE, PIXELRNN_TABLE, STARTS, PublishedRow
-from dgm.reporting.results import all_rows, published_cell, shown_name
+from dgm.reporting.results import PARAMETERS, Entry, all_rows, bits_cell, published_cell, shown_name
 from dgm.reporting.rows import BoundTerm, PairedDifference, Row
-from dgm.reporting.tables import Column, Table, make_table, number
-from dgm.reporting.tiers import current_conformance, decoded_images
+from dgm.reporting.tables import Column, Table, make_table, number, three_digits
+from dgm.reporting.tiers import current_conformance, decoded_images, tier
 from dgm.runs.proof_records import Conformance, TestSetProof
 from dgm.runs.records import Compression, Metrics
+
+MINUS = "\N{MINUS SIGN}"
+PLAIN, EXTRA = "", "extra"  # a column of the main tables that a narrow screen leaves to the model's card
+
+
+@dataclass(frozen=True)
+class LinkedTable:
+    """A table whose first cells lead to the models' cards. `kinds`: EXTRA for a column that may be left out."""
+
+    table: Table
+    models: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+
+def lecture_table(entries: Sequence[Entry]) -> LinkedTable:
+    """One of the lecture's tables, ours first."""
+    columns = (*FIRST_COLUMNS, TRAIN, *LAST_COLUMNS)
+    kinds = (*[PLAIN] * len(FIRST_COLUMNS), *[EXTRA] * (1 + len(LAST_COLUMNS)))
+    return LinkedTable(make_table(columns, entries), tuple(entry.row.model for entry in entries), kinds)
+
+
+def everything_table(rows: Sequence[Row]) -> LinkedTable:
+    """Every row, from the best to the worst figure, with what it cost."""
+    ranked = sorted(all_rows(rows), key=lambda row: (row.test_bits is None, row.test_bits or 0.0))
+    family = Column[Entry]("Family", lambda entry: entry.row.published.family)
+    columns = (*FIRST_COLUMNS, TRAIN, *LAST_COLUMNS, family, PARAMETERS)
+    kinds = (*[PLAIN] * len(FIRST_COLUMNS), *[EXTRA] * (len(columns) - len(FIRST_COLUMNS)))
+    entries = [Entry(row.published, row) for row in ranked]
+    return LinkedTable(make_table(columns, entries), tuple(row.model for row in ranked), kinds)
+
+
+def _difference(entry: Entry) -> float | None:
+    ours, published = entry.row.test_bits, entry.published.published_test
+    return None if ours is None or published is None else round(ours - published, 3) + 0.0  # no -0.000
+
+
+def _pflop(entry: Entry) -> float | None:
+    return None if entry.row.training_flops is None else entry.row.training_flops / 1e15
+
+
+FIRST_COLUMNS: tuple[Column[Entry], ...] = (
+    Column("Model", lambda entry: shown_name(entry.row, entry.published.name)),
+    Column("Ours", lambda entry: bits_cell(entry.row, entry.row.test_bits), is_number=True),
+    Column("Published", lambda entry: published_cell(entry.published), is_number=True),
+    Column(
+        "Difference",
+        lambda entry: "" if (bits := _difference(entry)) is None else f"{bits:+.3f}".replace("-", MINUS),
+        is_number=True,
+    ),
+)
+TRAIN: Column[Entry] = Column(
+    "Ours, train",
+    lambda entry: bits_cell(entry.row, entry.row.metrics.train_bits_per_subpixel if entry.row.metrics else None),
+    is_number=True,
+)
+LAST_COLUMNS: tuple[Column[Entry], ...] = (
+    Column(
+        "Error",
+        lambda entry: number(entry.row.metrics.test_standard_error if entry.row.metrics else None, 3),
+        is_number=True,
+    ),
+    Column("How reached", lambda entry: entry.row.metrics.likelihood if entry.row.metrics else ""),
+    Column("Proof", lambda entry: tier(entry.row)),
+    Column("PFLOP", lambda entry: three_digits(_pflop(entry)), is_number=True),
+    Column(
+        "Seconds",
+        lambda entry: number(entry.row.provenance.train_seconds if entry.row.provenance else None, 0),
+        is_number=True,
+    ),
+)
 
 
 def differences_table(differences: Sequence[PairedDifference]) -> Table:

@@ -25,7 +25,7 @@ _STYLES: tuple[tuple[str, Any], ...] = tuple(
     for style in ("-", (0, (5, 1)), (0, (2, 1)))
     for colour in ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17a3b5", "#8c564b", "#d63fa0", "#5a5a5a")
 )
-_FAMILY_COLOURS = {
+FAMILY_COLOURS = {
     "closed form": "#5a5a5a",
     "mixture": "#8c564b",
     "flow": "#2ca02c",
@@ -118,6 +118,11 @@ def _name(model: str) -> str:
 
 
 def ladder_png(rows: Sequence[Row]) -> bytes:
+    """`ladder_figure` as a PNG."""
+    return _png(ladder_figure(rows))
+
+
+def ladder_figure(rows: Sequence[Row]) -> Figure:
     """Every model, best on top: the published figure hollow, ours filled with its error, bounds with an arrow."""
     placed = [(place, row) for row in rows if (place := _place(row)) is not None]
     shown = [row for _, row in sorted(placed, key=lambda pair: (-pair[0], pair[1].model))]
@@ -129,11 +134,11 @@ def ladder_png(rows: Sequence[Row]) -> bytes:
     axes.set(xlabel="bits per sub-pixel on the test images (smaller is better)", ylim=(-0.7, len(shown) - 0.3))
     axes.grid(True, axis="x", color="#dddddd", linewidth=0.6)
     axes.legend(handles=_ladder_legend(), fontsize=8, loc="upper right", framealpha=1.0)
-    return _png(figure)
+    return figure
 
 
 def _draw_row(axes: Axes, row: Row, height: int) -> None:
-    colour = _FAMILY_COLOURS.get(row.published.family, "#000000")
+    colour = FAMILY_COLOURS.get(row.published.family, "#000000")
     ours, published = row.metrics, row.published.published_test
     if ours is not None and published is not None:
         axes.plot([ours.test_bits_per_subpixel, published], [height, height], color=colour, linewidth=0.8, alpha=0.5)
@@ -158,12 +163,17 @@ def _ladder_legend() -> list[Line2D]:
         Line2D([], [], marker=r"$\leftarrow$", linestyle="", color=grey, markersize=9, label="ours is a bound"),
         *(
             Line2D([], [], marker="s", linestyle="", color=colour, markersize=6, label=family)
-            for family, colour in _FAMILY_COLOURS.items()
+            for family, colour in FAMILY_COLOURS.items()
         ),
     ]
 
 
 def ppca_ladder_png(rungs: Sequence[Rung]) -> bytes:
+    """`ppca_ladder_figure` as a PNG."""
+    return _png(ppca_ladder_figure(rungs))
+
+
+def ppca_ladder_figure(rungs: Sequence[Rung]) -> Figure:
     """Bits per sub-pixel of PPCA against its number of components (log), with one standard error."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -178,7 +188,7 @@ def ppca_ladder_png(rungs: Sequence[Rung]) -> bytes:
         axes.text(0.5, 0.5, "not computed yet", ha="center", transform=axes.transAxes)
     axes.set(xlabel="principal components", ylabel="bits per sub-pixel (bound)", title="PPCA on the test images")
     axes.grid(True, color="#dddddd", linewidth=0.6)
-    return _png(figure)
+    return figure
 
 
 def _png(figure: Figure) -> bytes:

@@ -153,7 +153,8 @@ def published_cell(published: PublishedRow) -> str:
     return f"{published.published_test:.2f}{train}"
 
 
-def _bits(row: Row, bits: float | None, error: float | None = None) -> str:
+def bits_cell(row: Row, bits: float | None, error: float | None = None) -> str:
+    """'3.457', '≤ 3.457 ± 0.008' for a bound with its error, or nothing without a result."""
     if row.metrics is None or bits is None:
         return ""
     sign = "≤ " if row.metrics.kind == "lower_bound" else ""
@@ -165,14 +166,14 @@ COLUMNS: tuple[Column[Entry], ...] = (
     Column("Published", lambda entry: published_cell(entry.published), is_number=True),
     Column(
         "Ours, test",
-        lambda entry: _bits(
+        lambda entry: bits_cell(
             entry.row, entry.row.test_bits, entry.row.metrics.test_standard_error if entry.row.metrics else None
         ),
         is_number=True,
     ),
     Column(
         "Ours, train",
-        lambda entry: _bits(entry.row, entry.row.metrics.train_bits_per_subpixel if entry.row.metrics else None),
+        lambda entry: bits_cell(entry.row, entry.row.metrics.train_bits_per_subpixel if entry.row.metrics else None),
         is_number=True,
     ),
     Column("How reached", lambda entry: entry.row.metrics.likelihood if entry.row.metrics else ""),

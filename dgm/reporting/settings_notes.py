@@ -1,4 +1,4 @@
-"""What has to be said of a profile's rows beside their figures: what our models are, which images, which machines.
+"""What has to be said of a profile's rows beside their figures: which settings, images and machines.
 
 What depends on the settings is made from the settings; what was measured once says so.
 """
@@ -39,69 +39,6 @@ def with_acting_parameters(row: Row, settings: ProfileSettings) -> Row:
     if model is None or row.metrics is None or row.metrics.parameters != model.parameters:
         return row
     return replace(row, acting_parameters=model.acting_parameters)
-
-
-def model_notes(rows: Sequence[Row], settings: ProfileSettings) -> list[Remark]:
-    """How our models differ from their papers under the present settings, of rows that have a result with them."""
-    current = {row.model for row in rows if row.is_current}
-    notes = [
-        note(settings.models[model].values)
-        for model, note in NOTES.items()
-        if model in current and model in settings.models
-    ]
-    return [note for note in notes if note.text]
-
-
-def _deep_gmm(values: Mapping[str, object]) -> Remark:
-    text = (
-        "The architecture is this project's: blocks of transforms fitted by EM, chosen jointly through a tree of "
-        "hidden states. That of the workshop paper is not known. The two figures are of two models."
-    )
-    return Remark("Deep GMM: our architecture", text)
-
-
-def _draw(values: Mapping[str, object]) -> Remark:
-    text = ""
-    if values["has_linear_start"]:
-        text = (
-            "The prior is learned: the decoder gives the mean and the deviation of each glimpse's coefficients, where "
-            "the paper draws from a standard normal. The windows start as tiles that cover the image, each with the "
-            "principal components of its tile; the paper's windows start from the network alone. "
-        )
-    if values["has_subpixel_scale"]:
-        text += "The canvas also holds a scale for each sub-pixel."
-    return Remark("DRAW: our prior and our windows", text.rstrip())
-
-
-def _vae_iaf(values: Mapping[str, object]) -> Remark:
-    text = ""
-    if values["has_subpixel_scale"]:
-        text = "The decoder gives a scale for each sub-pixel of the likelihood; in the paper it is one per channel. "
-    if values["has_linear_start"]:
-        text += "Training starts at the bound of the PCA of patches."
-    return Remark("VAE with IAF: our likelihood and our start", text.rstrip())
-
-
-def _deep_diffusion(values: Mapping[str, object]) -> Remark:
-    schedule = {
-        "reciprocal": "the published schedule, step t of variance 1 / (T - t + 1)",
-        "log_snr": "a schedule of equal falls of the log signal-to-noise ratio; the published one is 1 / (T - t + 1)",
-    }[str(values["schedule"])]
-    start = (
-        "The start is the exact reverse of the Gaussian with the training images' mean and covariance, which the "
-        "network corrects; the paper starts from the pixels' noise alone."
-        if values["has_linear_start"]
-        else "The start is the paper's: pixels of one mean and one scale."
-    )
-    steps = values["num_evaluation_steps"] or "all"
-    return Remark(
-        "Deep Diffusion: schedule, start and noise of the figure",
-        f"{values['num_steps']} steps with {schedule}; the first has variance {values['first_variance']:g}. {start} "
-        f"An image is scored at {steps} of the steps per pass, drawn at random with known probabilities.",
-    )
-
-
-NOTES = {"deep_gmm": _deep_gmm, "draw": _draw, "vae_iaf": _vae_iaf, "deep_diffusion": _deep_diffusion}
 
 
 def basis_notes(rows: Sequence[Row], settings: ProfileSettings) -> list[Remark]:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from dgm.reporting.card_text import profile_figures
 from dgm.reporting.files import make_report
 from dgm.reporting.noise import noise_table
+from dgm.reporting.page_cards import card_views
 from dgm.reporting.results import noise_notes, result_tables
 from dgm.reporting.rows import result_rows
-from dgm.reporting.settings_notes import ModelSettings, ProfileSettings, model_notes, with_acting_parameters
+from dgm.reporting.settings_notes import ModelSettings, ProfileSettings, with_acting_parameters
 from tests.reporting.made_up import METRICS, metrics
 
 VALUES: dict[str, dict[str, Any]] = {
@@ -46,7 +48,8 @@ def notes(root: Path, keys: dict[str, str] = KEYS, **changes: Any) -> str:
     for model in VALUES:
         metrics(root, model)
     rows = result_rows("cpu", keys, root)
-    return " ".join(f"{note.title}: {note.text}" for note in model_notes(rows, settings(**changes)))
+    views = card_views(rows, profile_figures("cpu", rows, settings(**changes)), settings(**changes), {}, None)
+    return " ".join(f"{view.title}: {text}" for view in views if view.model in VALUES for text in view.differs)
 
 
 def test_what_a_model_is_follows_its_settings(tmp_path: Path) -> None:
@@ -68,14 +71,14 @@ def test_a_note_of_another_setting_is_not_given(tmp_path: Path) -> None:
     text = notes(
         tmp_path, has_linear_start=False, has_subpixel_scale=False, schedule="reciprocal", num_evaluation_steps=0
     )
-    for part in ("DRAW", "VAE with IAF", "tiles", "equal falls", "exact reverse"):
+    for part in ("tiles", "The decoder gives a scale", "equal falls", "exact reverse"):
         assert part not in text, part
     assert "the published schedule" in text and "The start is the paper's" in text and "at all of the steps" in text
 
 
 def test_nothing_is_said_of_a_result_of_other_settings(tmp_path: Path) -> None:
     text = notes(tmp_path, {**KEYS, "draw": "another key"})
-    assert "DRAW" not in text
+    assert "start as tiles" not in text and "The prior is learned" not in text
     assert "Deep GMM" in text
 
 
