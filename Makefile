@@ -11,13 +11,16 @@ export DVC_NO_ANALYTICS := true
 export OMP_WAIT_POLICY := passive
 
 IF_CUT := "If dvc.lock is invalid (a kill may cut it): git checkout dvc.lock; nothing that is cached is computed anew."
+# first what DVC would refuse without a remedy: a file that it cannot read
+CHECK := python -m stages.documents && echo dvc repro check && { dvc repro check || \
+  { dvc stage list -q > /dev/null 2>&1 || echo $(IF_CUT) >&2; false; }; }
 
 .PHONY: run proof test lint tests lock environment
 # DVC runs one stage after the other; here each model's stages are a chain, JOBS chains side by side. A chain ends where
 # it fails. Then `dvc repro`, which alone does the same slowly, runs what is left: all failures once more, and the
 # report, whatever failed. The last line fails if anything did.
 run: $(VENV)/.ok
-	@echo dvc repro check; dvc repro check || { dvc stage list -q > /dev/null 2>&1 || echo $(IF_CUT) >&2; exit 1; }
+	@$(CHECK)
 	dvc repro download
 	dvc stage list --name-only | \
 	  sed -n 's/^train@\(.*\)/train@\1 evaluate@\1 sample@\1 prove@\1 compress@\1/p; /^codecs@/p; /^ppca_ladder@/p' | \
@@ -27,7 +30,7 @@ run: $(VENV)/.ok
 
 # All test images of every exact model decoded (docs/proofs.md); then the report. No part of `make run`.
 proof: $(VENV)/.ok
-	dvc repro check
+	@$(CHECK)
 	dvc stage list --name-only proof/dvc.yaml | \
 	  xargs -P $(JOBS) -I{} sh -c 'dvc --wait-for-lock repro -q -s {} || echo "failed: {}" >&2'
 	dvc stage list --name-only | grep '^report@' | xargs dvc repro -s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from dgm.config.parse import ConfigError, suggestion
+from dgm.config.parse import ConfigError, shown, suggestion
 from dgm.model_api.contracts import Model
 
 MODELS: dict[str, str] = {
@@ -41,7 +41,7 @@ SCORED: dict[str, str] = {"deep_diffusion": "dgm.models.deep_diffusion.scoring:S
 def model_class(name: str) -> type[Model]:
     """Raises: ConfigError if no such model is registered."""
     if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}{suggestion(name, MODELS)}")
+        raise ConfigError(f"unknown model {shown(name)}{suggestion(name, MODELS)}")
     return _imported(MODELS[name])
 
 

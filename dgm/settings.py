@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-import torch
-
 from dgm.config.budget import BUDGET_KEYS
+from dgm.config.construction import OfBoundedSize, without_weights
+from dgm.config.limits import check_limits
 from dgm.config.params import ALL, BLOCKS, SECTIONS, SHARED_SECTIONS, Params
-from dgm.config.parse import Config, ConfigError, Parsed, parse, suggestion
+from dgm.config.parse import Config, ConfigError, Parsed, parse, shortened, shown_key, suggestion
 from dgm.config.sections import (
     CommonConfig,
     CompressionConfig,
@@ -24,22 +24,23 @@ from dgm.model_api.latent_steps import can_compress
 from dgm.registry import MODELS, model_class, scored_class
 from dgm.types import CIFAR10, NUM_TEST_IMAGES, ImageSpec
 
-NEEDS_VALUES = ("deep_diffusion",)  # tables that its construction computes and reads have no values on meta
+HAS_TABLES = ("deep_diffusion",)  # that its construction computes and reads
 ACTS_WITH = {  # (model, key of its section `model`) -> the switch without which nothing reads the key
     ("vae_iaf", "num_start_images"): "has_linear_start",
     ("draw", "correction_scale"): "has_linear_start",
     ("conv_draw", "correction_scale"): "has_linear_start",
     ("deep_diffusion", "has_mirrored_start"): "has_linear_start",
 }
-MAX_COUNT = 100_000  # of anything that a model's section counts: layers, features, components, images
 
 
 def model_config(params: Params, name: str, profile: str) -> Config:
     """The section `model` of one model, typed by the model.
 
-    Raises: ConfigError too if the profile's own block has a key that does nothing beside a switch that is off.
+    Raises: ConfigError too if the profile's own block has a key that does nothing beside a switch that is off, or a
+    number is over its limit.
     """
     config = _typed(model_class(name).config_type, params, name, profile, "model")
+    check_limits(config, lambda key: params.where(name, profile, "model", key))
     own = params.models[name][profile]["model"]
     for key in _idle_keys(name, config):
         if key in own:
@@ -149,21 +150,8 @@ def check_model(params: Params, name: str, profile: str) -> Config:
 
     Raises: ConfigError.
     """
-    config = model_config(params, name, profile)
-    where = f"models.{name}.{profile}.model"
-    for key, value in config.model_dump().items():
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int) and number > MAX_COUNT and not key.endswith("seed"):
-                place = params.where(name, profile, "model", key)
-                raise ConfigError(f"{place}: must be at most {MAX_COUNT}, got {number}")
-    try:
-        with torch.device("cpu" if name in NEEDS_VALUES else "meta"):
-            build_model(params, name, profile, CIFAR10)
-    except (RuntimeError, OverflowError, MemoryError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{where}: the model cannot be built: {str(error).splitlines()[0][:200]}") from None
-    return config
+    with without_weights(name in HAS_TABLES):
+        return build_model(params, name, profile, CIFAR10).config
 
 
 def build_model(params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
@@ -179,9 +167,13 @@ def build_scored_model(params: Params, name: str, profile: str, spec: ImageSpec)
 def _build(kind: type[Model], params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
     config = model_config(params, name, profile)
     try:
-        return kind(spec, config)
+        with OfBoundedSize():
+            return kind(spec, config)
     except ValueError as error:
-        raise ConfigError(f"models.{name}.{profile}.model: {error}") from None
+        raise ConfigError(f"models.{name}.{profile}.model: {shortened(str(error))}") from None
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        text = shortened(str(error))
+        raise ConfigError(f"models.{name}.{profile}.model: the model cannot be built: {text}") from None
 
 
 def training_minutes(params: Params, profile: str) -> float | None:
@@ -199,7 +191,7 @@ def validate(params: Params, profile: str) -> CommonConfig:
     """Checks everything that a run of this profile will read. Raises: ConfigError listing every problem."""
     problems: list[str] = []
     if duplicates := sorted({name for name in params.suite if params.suite.count(name) > 1}):
-        problems.append(f"suite: {', '.join(duplicates)} listed more than once")
+        problems.append(f"suite: {', '.join(map(shown_key, duplicates))} listed more than once")
     if not params.suite:
         problems.append("suite: empty; name at least one model")
     problems += _unknown_keys(params) + _short_scores(params)
@@ -212,7 +204,7 @@ def validate(params: Params, profile: str) -> CommonConfig:
                     problems.append(str(error))
     for name in params.models:
         if name not in MODELS:
-            problems.append(f"models.{name}: no such model{suggestion(name, MODELS)}")
+            problems.append(f"models.{shown_key(name)}: no such model{suggestion(name, MODELS)}")
     if problems:
         raise ConfigError("\n".join(problems))
     return params.common_config(profile)
@@ -224,17 +216,19 @@ def _unknown_keys(params: Params) -> list[str]:
     known_defaults = (*TrainingConfig.model_fields, *BUDGET_KEYS)
     for name, blocks in params.models.items():
         problems += [
-            f"models.{name}.{key}: no such profile{suggestion(key, BLOCKS)}" for key in blocks if key not in BLOCKS
+            f"models.{shown_key(name)}.{shown_key(key)}: no such profile{suggestion(key, BLOCKS)}"
+            for key in blocks
+            if key not in BLOCKS
         ]
         for block, sections in blocks.items():
             known = SHARED_SECTIONS if block == ALL else SECTIONS
             problems += [
-                f"models.{name}.{block}.{key}: unknown key{suggestion(key, known)}"
+                f"models.{shown_key(name)}.{shown_key(block)}.{shown_key(key)}: unknown key{suggestion(key, known)}"
                 for key in sections
                 if key not in known
             ]
     problems += [
-        f"training_defaults.{profile}.{key}: unknown key{suggestion(key, known_defaults)}"
+        f"training_defaults.{profile}.{shown_key(key)}: unknown key{suggestion(key, known_defaults)}"
         for profile, defaults in params.training_defaults.items()
         for key in defaults
         if key not in known_defaults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dgm.config.documents import check_documents
 from dgm.config.params import load_params
 from dgm.fingerprints import write_fingerprints
 from dgm.registry import MODELS
@@ -10,6 +11,7 @@ from stages.cli import run_stage
 
 
 def main() -> None:
+    check_documents()
     params = load_params()
     validate(params, params.profile)
     write_fingerprints(params, list(MODELS))

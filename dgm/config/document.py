@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from dgm.config.parse import ConfigError, shown
+from dgm.config.parse import ConfigError, shortened, shown, shown_key
 
 MAX_DEPTH = 16  # of nested mappings and lists; params.yaml has 5
 MAX_DIGITS = 18  # of a whole number
@@ -25,6 +25,8 @@ _INT = re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$")
 _FLOAT = re.compile(
     r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
+_TIMESTAMP = re.compile(r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:$|[Tt\s])")  # DVC's reader makes a date of it, or fails
+_MARKER = re.compile(r"^(?:<{7} |>{7} |\|{7} |={7}$)")
 _BY_NAME = "every value stands where it acts, so that an override of one key reaches exactly that key"
 
 
@@ -46,7 +48,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
             raise DocumentError(
-                f"{sign}{event.anchor}: anchors and aliases are not allowed; {_BY_NAME}", event.start_mark
+                f"{sign}{shown_key(event.anchor)}: anchors and aliases are not allowed; {_BY_NAME}", event.start_mark
             )
         if event.tag is not None:
             raise DocumentError(
@@ -54,6 +56,8 @@ class _Loader(yaml.SafeLoader):
             )
         if self.depth == MAX_DEPTH:
             raise DocumentError(f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
+        if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and _TIMESTAMP.match(event.value):
+            raise DocumentError(f"{shown(event.value)}: dates are not allowed; put it in quotes", event.start_mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -106,27 +110,59 @@ _Loader.add_constructor(f"{_TAG}int", _construct_int)
 _Loader.add_constructor(f"{_TAG}float", _construct_float)
 
 
+def _one_line(text: str) -> str:
+    return shortened(" ".join(text.split()), 300)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8. Raises: ConfigError, one line.
+
+    The markers of a merge that was left half done are refused here: YAML would only find the line after them strange.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {_remedy(path, error)}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8 text") from None
+    if text.startswith("\ufeff"):
+        raise ConfigError(f"{path}, line 1: begins with a byte order mark; save the file as UTF-8 without it")
+    for number, line in enumerate(text.splitlines(), 1):
+        if _MARKER.match(line):
+            raise ConfigError(
+                f"{path}, line {number}: {shown(line)}: a merge left its conflict here; keep one of both sides and "
+                f"remove the lines of markers, or `git checkout {path}` for the last committed file"
+            )
+    return text
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "run from the project's root"
+    if isinstance(error, IsADirectoryError):
+        return f"a file is expected: move the folder away, then `git checkout {path}`"
+    if isinstance(error, PermissionError):
+        return f"let yourself read it: chmod u+r {path}"
+    return f"`git checkout {path}` takes the last committed one back"
+
+
 def read_document(path: Path) -> dict[str, Any]:
     """The mapping that the file holds, of plain Python values.
 
     Raises: ConfigError, one line, with the line of the file: it is missing, no text in UTF-8, no YAML, or has what
     params.yaml may not have: anchors, merge keys, tags, a key twice, a number that is not finite.
     """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); run from the project's root") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8 text") from None
+    text = read_text(path)
     try:
         values: Any = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
         kind = "" if isinstance(error, DocumentError) else f"not valid YAML: {error.context or ''} "
-        what = f"{kind}{error.problem}"
-        raise ConfigError(f"{path}{line}: {' '.join(what.split())}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}{line}: {_one_line(f'{kind}{error.problem}')}") from None
+    except yaml.reader.ReaderError as error:  # a control character
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{path}, line {line}: character {error.character:#x} is no text; remove it") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys, got {shown(values)}")
+        found = "is empty" if values is None else f"must be a mapping of keys, got {shown(values)}"
+        raise ConfigError(f"{path}: {found}; `git checkout {path}` takes the last committed one back")
     return values  # pyright: ignore[reportUnknownVariableType]

@@ -16,6 +16,8 @@ from pydantic_core import ErrorDetails
 from dgm.errors import StageError
 
 MAX_SHOWN = 60  # characters of a refused value
+MAX_TEXT = 200  # characters of what another library says
+MAX_PROBLEMS = 20  # lines of one section
 
 
 class ConfigError(StageError, ValueError):
@@ -40,30 +42,44 @@ def parse(kind: type[Parsed], values: Any, where: str, places: Mapping[str, str]
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(
-            "\n".join(_describe(kind, problem, where, places or {}) for problem in error.errors())
-        ) from None
+        problems = [_describe(kind, problem, where, places or {}) for problem in error.errors()]
+        further = len(problems) - MAX_PROBLEMS
+        if further > 0:
+            problems[MAX_PROBLEMS:] = [f"{where or 'params.yaml'}: and {further} further problems"]
+        raise ConfigError("\n".join(problems)) from None
 
 
 def suggestion(key: str, known: Any) -> str:
     """'; did you mean X?' if some known key is close, else the list of them."""
-    close = difflib.get_close_matches(key, [str(k) for k in known], n=1)
+    names = [shown_key(name) for name in known]
+    close = difflib.get_close_matches(key[:MAX_SHOWN], names, n=1)
     if close:
         return f"; did you mean {close[0]}?"
-    return f"; the keys here are {', '.join(str(k) for k in known)}" if known else ""
+    return f"; the keys here are {', '.join(names[: MAX_PROBLEMS * 2])}" if names else ""
 
 
 def shown(value: Any) -> str:
     """A value of the file as an error line shows it: at most MAX_SHOWN characters, on one line."""
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    return shortened(repr(value[: MAX_SHOWN + 1] if isinstance(value, str) else value), MAX_SHOWN)
+
+
+def shown_key(key: Any) -> str:
+    """A key of the file as a key path shows it: bare if it is a plain word, else as a value is shown."""
+    text = str(key)
+    return text if len(text) <= MAX_SHOWN and text.isprintable() else shown(text)
+
+
+def shortened(text: str, length: int = MAX_TEXT) -> str:
+    """The first line of a text, at most `length` characters of it; what is left out is marked."""
+    line = text[: length + 1].partition("\n")[0][:length]
+    return line if line == text else f"{line}..."
 
 
 def _describe(kind: type[Config], problem: ErrorDetails, where: str, places: Mapping[str, str]) -> str:
     location = [str(part) for part in problem["loc"]]
     if location and location[0] in places:
         where, location = places[location[0]], location[1:]
-    path = ".".join(part for part in (where, *location) if part)
+    path = ".".join(part for part in (where, *map(shown_key, location)) if part)
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown key{suggestion(str(problem['loc'][-1]), _fields_at(kind, problem['loc'][:-1]))}"
     if problem["type"] == "missing":

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
+from dgm.config.construction import without_weights
 from dgm.config.document import read_document
 from dgm.config.params import PROFILES, Params, load_params
 from dgm.config.parse import ConfigError, parse
 from dgm.config.sections import TrainingConfig
 from dgm.fingerprints import training_key
-from dgm.settings import NEEDS_VALUES, build_model, training_config, training_minutes
+from dgm.settings import HAS_TABLES, build_model, training_config, training_minutes
 from dgm.types import CIFAR10
 from tests.tiny import TRAINED
 
@@ -119,7 +119,7 @@ def test_only_training_by_gradient_has_a_share(values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED_SIZES)
 def test_the_published_profile_has_the_published_sizes(name: str) -> None:
-    with torch.device("cpu" if name in NEEDS_VALUES else "meta"):
+    with without_weights(name in HAS_TABLES):
         model = build_model(load_params(), name, "published", CIFAR10)
     assert model.num_parameters() == PUBLISHED_SIZES[name]
 

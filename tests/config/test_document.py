@@ -19,12 +19,16 @@ def read(folder: Path, text: str | bytes) -> dict[str, Any]:
     return read_document(file)
 
 
+DATES = ("2020-01-01", "2020-13-45", "2020-1-1 10:00:00", "2020-01-01T10:00:00Z")
+MARKERS = ("<<<<<<< HEAD", "=======", "||||||| 1234567", ">>>>>>> other branch")
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
         *((text, 1e-5) for text in ("1e-5", "1e-05", "1.0e-5", "1E-5", "0.00001", "+1e-5", ".1e-4", "10.e-6")),
         *((text, 100000.0) for text in ("1E5", "1e5", "1e+5", "100000.0", "100000.")),
-        *((text, text) for text in ("yes", "no", "on", "off", "y", "N", "1:30", "1_000", "2020-01-01", "2020-13-45")),
+        *((text, text) for text in ("yes", "no", "on", "off", "y", "N", "1:30", "1_000", "2020-01", "2020-13-450")),
         *((text, text) for text in ("nan", "inf", "1e", "e5", ".", "0b1", "=", "1.2.3", "0x", "0o8", "tRUE")),
         *((text, True) for text in ("true", "True", "TRUE")),
         *((text, False) for text in ("false", "False", "FALSE")),
@@ -65,28 +69,47 @@ def test_scalars_of_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
         ("a: " + "[" * 2000 + "]" * 2000, "line 1: nested more than 16 levels deep"),
         ("a: " + "{b: " * 2000 + "}" * 2000, "line 1: nested more than 16 levels deep"),
         ("".join(f"{' ' * depth}a:\n" for depth in range(2000)), "line .*: nested more than 16 levels deep"),
+        *((f"a: {text}\n", "line 1: '2020.*dates are not allowed; put it in quotes") for text in DATES),
+        *((f"a: 1\n{mark}\nb: 2\n", "line 2: .*: a merge left its conflict here; keep one") for mark in MARKERS),
+        ("\ufeffa: 1\n", "line 1: begins with a byte order mark; save the file as UTF-8 without it"),
+        ("a: " + "x" * 100_000 + ": 1\n", "line 1: not valid YAML"),
+        ("x" * 100_000 + ": 1\n" + "x" * 100_000 + ": 1\n", "line .*"),
+        ("a: &" + "x" * 100_000 + " 1\n", "line 1: &'x.*: anchors"),
         ("a: [1\n", "line 2: not valid YAML: while parsing a flow sequence"),
         ("a: 'x\n", "line 2: not valid YAML: .*quoted scalar"),
         ("a: 1\n\tb: 2\n", "line 2: not valid YAML"),
         ("a: 1\n--- \nb: 2\n", "line 2: not valid YAML: expected a single document"),
-        ("a: \0\n", "not valid YAML: unacceptable character"),
+        ("a: 1\nb: \0\n", "line 2: character 0x0 is no text; remove it"),
+        ("a: \x1b[0m\n", "line 1: character 0x1b is no text"),
         ("- 1\n", "must be a mapping of keys, got"),
-        ("", "must be a mapping of keys, got None"),
+        ("", "is empty; `git checkout .*params.yaml` takes"),
+        ("# only words\n", "is empty"),
         (b"a: \xff\xfe\n", "byte 4 is not UTF-8; save the file as UTF-8 text"),
-        ("a: 1\n".encode("utf-16"), "byte 1 is not UTF-8"),
+        ("a: 1\n".encode("utf-16"), "byte 1 is not UTF-8; save"),
     ],
 )
 def test_what_is_refused_has_one_line_with_the_place(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"params\.yaml(, |: ){message}") as caught:
         read(tmp_path, text)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400 + 2 * len(str(tmp_path))
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read \(No such file or directory\); run from"):
         read_document(tmp_path / "absent.yaml")
-    with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(
+        ConfigError, match=r"cannot be read \(Is a directory\); a file is expected: move the folder away"
+    ):
         read_document(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_has_a_remedy_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ConfigError, match=r"cannot be read \(Permission denied\); let yourself read it: chmod u\+r"):
+        read_document(tmp_path / "params.yaml")
 
 
 PIECES = (b"", b"[", b"}", b": ", b"\t", b"&a ", b"*a", b"!!x ", b"'", b'"\\x', b"|", b"%", b"\xff", b"? ", b"0x")
