@@ -16,12 +16,12 @@ from dgm.config.params import PARAMS_FILE, load_params
 from dgm.data.given_images import ImageSource, given_images
 from dgm.errors import StageError
 from dgm.evaluation.evaluate import evaluate_split
-from dgm.fingerprints import coder_code
+from dgm.fingerprints import coder_code, training_key
 from dgm.model_api.contracts import AutoregressiveModel, LogLikelihood, Model
 from dgm.model_api.latent_steps import can_compress
 from dgm.runs.files import RunFiles
 from dgm.runs.progress import track
-from dgm.runs.weights import load_weights
+from dgm.runs.weights import load_trained
 from dgm.seeds import Stream, generator_for
 from dgm.settings import build_scored_model, evaluation_config
 from dgm.types import CIFAR10, Images
@@ -63,8 +63,7 @@ class SavedRun:
         self.name, self.seed = name, params.common_config(profile).run.seed
         self.evaluation = evaluation_config(params, name, profile)
         self.model: Model = build_scored_model(params, name, profile, CIFAR10).eval()
-        remedy = f"run `python -m stages.train --model {name} --profile {profile}`"
-        load_weights(RunFiles(profile, name, root).weights, self.model, remedy)
+        load_trained(RunFiles(profile, name, root), self.model, training_key(params, name, profile))
 
     def log_likelihood(self, images: ImageSource) -> LogLikelihood:
         """log P of each image in nats, (N,), as the evaluate stage computes it, and how: exact, elbo and so on.

@@ -81,7 +81,8 @@ def replay(accepted: Accepted) -> None:
         totals = {"train_seconds": provenance.train_seconds, "images_seen": provenance.images_seen}
         run.log_metrics(totals, provenance.num_steps)
         run.log_artifact(files.curve, None)
-        write_record(files.provenance, replace(provenance, mlflow_run_id=run.run_id or None))
+        origin = {"training_key": row.training_key, "weights_sha256": row.files.get("train", {}).get(row.weights)}
+        write_record(files.provenance, replace(provenance, mlflow_run_id=run.run_id or None, **origin))
 
 
 def dvc(*arguments: str) -> None:

@@ -12,14 +12,15 @@ from dgm.coding.proof import prove
 from dgm.config.params import Params, load_params
 from dgm.data.arrays import load_arrays
 from dgm.errors import StageError
-from dgm.fingerprints import coder_code, fingerprint
+from dgm.fingerprints import coder_code, current_key, fingerprint, training_key
 from dgm.model_api.contracts import AutoregressiveModel
 from dgm.model_api.latent_steps import can_compress
-from dgm.runs.atomic import array_digest, check_writable, read_array
+from dgm.runs.atomic import array_digest, check_writable
 from dgm.runs.files import RunFiles
+from dgm.runs.nats import scored_nats
 from dgm.runs.progress import track
 from dgm.runs.records import Compression, write_record
-from dgm.runs.weights import load_weights
+from dgm.runs.weights import load_trained
 from dgm.settings import build_model, compression_config
 from dgm.types import CIFAR10
 from stages.cli import DATA, parse_arguments, run_stage
@@ -46,11 +47,10 @@ def compress(name: str, profile: str, params: Params, device_name: str | None) -
         reason = "neither exact conditionals nor latents that bits-back coding could use"
         write_record(files.compression, Compression(name, profile, None, None, 0, None, None, reason))
         return
-    load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
+    weights_sha256 = load_trained(files, model, training_key(params, name, profile))
     model.to(device)
     images = torch.from_numpy(load_arrays(DATA).test[: compression_config(params, name, profile).num_images].copy())
-    remedy = f"run `python -m stages.evaluate --model {name} --profile {profile}`"
-    nats = read_array(files.nats("test"), remedy)
+    nats = scored_nats(files, CIFAR10, current_key(params, name, profile), weights_sha256)
     if len(nats) < len(images):
         raise StageError(
             f"models.{name}.{profile}.compression.num_images is {len(images)}, but only {len(nats)} test images"

@@ -11,14 +11,14 @@ from dgm.data.arrays import load_arrays
 from dgm.data.splits import Splits, make_splits
 from dgm.errors import StageError
 from dgm.evaluation.evaluate import SplitResult, evaluate_split
-from dgm.fingerprints import current_key
+from dgm.fingerprints import current_key, training_key
 from dgm.model_api.contracts import Model
 from dgm.runs.atomic import array_digest, check_writable, write_array
 from dgm.runs.checked import first_fault
 from dgm.runs.files import RunFiles
 from dgm.runs.progress import track
 from dgm.runs.records import Figures, Metrics, write_record
-from dgm.runs.weights import load_weights
+from dgm.runs.weights import load_trained
 from dgm.settings import build_scored_model, evaluation_config
 from dgm.types import CIFAR10
 from stages.cli import DATA, parse_arguments, run_stage
@@ -52,21 +52,22 @@ def evaluate(name: str, profile: str, params: Params, device_name: str | None) -
     files, key = RunFiles(profile, name), current_key(params, name, profile)
     check_writable(files.nats("test"), files.nats("train"), files.metrics, files.figures)
     model = build_scored_model(params, name, profile, CIFAR10)
-    load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
+    weights_sha256 = load_trained(files, model, training_key(params, name, profile))
     model.to(device)
     splits = make_splits(load_arrays(DATA), common.run.num_training_images)
     test, train = score(model, splits, common, config, name)
     for split, result in (("test", test), ("train", train)):
         write_array(files.nats(split), result.nats.numpy())
-    write_results(files, key, test, train, config.num_draws, model.num_parameters())
+    write_results(files, (key, weights_sha256), test, train, config.num_draws, model.num_parameters())
     print(f"{name} ({profile}): test {test.bits_per_subpixel:.4f} bits per sub-pixel, {test.method}")
 
 
 def write_results(
-    files: RunFiles, key: str, test: SplitResult, train: SplitResult, num_draws: int, parameters: int
+    files: RunFiles, origin: tuple[str, str], test: SplitResult, train: SplitResult, num_draws: int, parameters: int
 ) -> None:
     """Writes the whole record for the report, and its four figures for DVC.
 
+    origin: the key of the code and the numbers, and the SHA-256 of the weights' file.
     Raises: StageError naming the figure that cannot be right, before anything is written.
     """
     try:
@@ -86,8 +87,9 @@ def write_results(
             num_train_images=len(train.nats),
             num_draws=num_draws,
             parameters=parameters,
-            code_and_params_key=key,
+            code_and_params_key=origin[0],
             test_nats_sha256=array_digest(test.nats.numpy()),
+            weights_sha256=origin[1],
         )
     except ValidationError as error:
         raise StageError(

@@ -20,15 +20,16 @@ from dgm.config.params import load_params
 from dgm.data.arrays import load_arrays
 from dgm.data.verify import sha256_of_array
 from dgm.errors import StageError
-from dgm.fingerprints import coder_code, fingerprint
+from dgm.fingerprints import coder_code, current_key, fingerprint, training_key
 from dgm.model_api.contracts import AutoregressiveModel
-from dgm.runs.atomic import array_digest, file_digest, key_of, read_array
+from dgm.runs.atomic import array_digest, file_digest, key_of
 from dgm.runs.checked import write_json
 from dgm.runs.files import RunFiles, project_root
 from dgm.runs.locks import FileLock, LockHeldError
+from dgm.runs.nats import scored_nats
 from dgm.runs.progress import track
 from dgm.runs.proof_records import TestSetProof
-from dgm.runs.weights import load_weights
+from dgm.runs.weights import load_trained
 from dgm.settings import build_model
 from dgm.types import CIFAR10, Images
 from dgm.units import nats_to_bits_per_subpixel
@@ -44,10 +45,10 @@ def main() -> None:
     model = build_model(params, name, profile, CIFAR10)
     if not isinstance(model, AutoregressiveModel):
         raise StageError(f"{name} has no exact conditionals: only autoregressive models are decoded")
-    load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
+    weights_sha256 = load_trained(files, model, training_key(params, name, profile))
     model.to(device)
-    remedy = f"run `python -m stages.evaluate --model {name} --profile {profile}`"
-    nats, code = read_array(files.nats("test"), remedy), fingerprint("compress", name)
+    nats = scored_nats(files, CIFAR10, current_key(params, name, profile), weights_sha256)
+    code = fingerprint("compress", name)
     images = torch.from_numpy(load_arrays(DATA).test[: len(nats)].copy())
     coder = Coder(model, name, files.weights, coder_code(name))
     key = key_of(f"{coder.identity:016x}", array_digest(nats), code, str(IMAGES_IN_FILE))

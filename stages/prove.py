@@ -10,14 +10,15 @@ from dgm.config.params import Params, load_params
 from dgm.conformance.real_size import CHANGES_AT_ONCE, examine
 from dgm.data.arrays import load_arrays
 from dgm.errors import StageError
-from dgm.fingerprints import fingerprint
+from dgm.fingerprints import current_key, fingerprint, training_key
 from dgm.model_api.contracts import AutoregressiveModel
-from dgm.runs.atomic import array_digest, read_array
+from dgm.runs.atomic import array_digest
 from dgm.runs.checked import write_json
 from dgm.runs.files import RunFiles
+from dgm.runs.nats import scored_nats
 from dgm.runs.progress import track
 from dgm.runs.proof_records import Conformance
-from dgm.runs.weights import load_weights
+from dgm.runs.weights import load_trained
 from dgm.settings import build_scored_model
 from dgm.types import CIFAR10
 from stages.cli import DATA, parse_arguments, run_stage
@@ -35,10 +36,9 @@ def examine_row(name: str, profile: str, params: Params, device_name: str | None
     config = common.conformance
     device = prepare_device(common.run, device_name)
     model = build_scored_model(params, name, profile, CIFAR10)
-    load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
+    weights_sha256 = load_trained(files, model, training_key(params, name, profile))
     model.to(device)
-    remedy = f"run `python -m stages.evaluate --model {name} --profile {profile}`"
-    nats_digest = array_digest(read_array(files.nats("test"), remedy))
+    nats = scored_nats(files, CIFAR10, current_key(params, name, profile), weights_sha256)
     images = torch.from_numpy(load_arrays(DATA).test[: config.num_images].copy()).to(device)
     is_ordered = isinstance(model, AutoregressiveModel)
     num_passes = -(-config.num_changes // CHANGES_AT_ONCE)
@@ -59,7 +59,7 @@ def examine_row(name: str, profile: str, params: Params, device_name: str | None
         num_changed_subpixels=config.num_changes if is_ordered else 0,
         num_replaced_endings=config.num_endings if is_ordered else 0,
         num_images_in_company=config.num_images,
-        test_nats_sha256=nats_digest,
+        test_nats_sha256=array_digest(nats),
         code=fingerprint("prove", name),
     )
     write_json(files.conformance, record)

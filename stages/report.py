@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 
 from dgm.config.params import PROFILES, Params, load_params
 from dgm.errors import StageError
@@ -21,6 +22,7 @@ from dgm.settings import build_model
 from dgm.tracking.results import record_results
 from dgm.types import CIFAR10
 from stages.cli import run_stage
+from stages.expected import expected_record, expected_tables
 
 
 def profile_settings(params: Params, profile: str, models: Iterable[str]) -> ProfileSettings:
@@ -46,7 +48,10 @@ def write_report(profile: str) -> None:
     folder = RunFiles(profile, "").report
     scored = [model for model in current if RunFiles(profile, model).metrics.exists()]
     codes = {model: ProofCodes(fingerprint("compress", model), fingerprint("prove", model)) for model in MODELS}
-    report = make_report(profile, current, settings=profile_settings(params, profile, scored), proof_codes=codes)
+    settings = profile_settings(params, profile, scored)
+    expected = {name: expected_record(params, profile, name, settings.models[name].parameters) for name in scored}
+    tables = expected_tables(params, profile)
+    report = make_report(profile, current, Path("."), settings, codes, expected, tables)
     for name, content in report.files.items():
         with atomic_file(folder / name) as file:
             file.write(content)

@@ -10,11 +10,12 @@ import torch
 from dgm.config.params import Params, load_params
 from dgm.config.sections import SamplingConfig
 from dgm.data.arrays import load_arrays
+from dgm.fingerprints import training_key
 from dgm.model_api.ancestral import sample_ancestrally
 from dgm.model_api.contracts import AutoregressiveModel, Model
 from dgm.runs.atomic import check_writable
 from dgm.runs.files import RunFiles
-from dgm.runs.weights import load_weights
+from dgm.runs.weights import load_trained
 from dgm.sampling.completion import upper_half
 from dgm.sampling.picture import save_picture
 from dgm.seeds import Stream, generator_for
@@ -52,7 +53,7 @@ def sample(name: str, profile: str, params: Params, device_name: str | None) -> 
     config, device = common.sampling, prepare_device(common.run, device_name, is_incremental=True)
     check_writable(files.samples)
     model = build_model(params, name, profile, CIFAR10)
-    load_weights(files.weights, model, f"run `python -m stages.train --model {name} --profile {profile}`")
+    load_trained(files, model, training_key(params, name, profile))
     model.to(device).eval()
     test = torch.from_numpy(load_arrays(DATA).test[: config.num_completions].copy()).to(device)
     began = time.monotonic()

@@ -26,9 +26,11 @@ from dgm.data.splits import make_splits
 from dgm.evaluation.evaluate import evaluate_split
 from dgm.fingerprints import current_key, training_key
 from dgm.model_api.contracts import Model
+from dgm.runs.atomic import file_digest
 from dgm.runs.files import RunFiles
 from dgm.runs.progress import track
-from dgm.runs.weights import load_weights, save_weights
+from dgm.runs.records import Provenance, read_record, write_record
+from dgm.runs.weights import load_trained, save_weights
 from dgm.settings import build_scored_model, evaluation_config, training_config
 from dgm.suite.rounding import rounded
 from dgm.suite.row import Row, write_row
@@ -125,7 +127,7 @@ class Probe:
         self.config, self.files = evaluation_config(params, name, profile), RunFiles(profile, name)
         place = prepare_device(self.common.run, device)
         model = build_scored_model(params, name, profile, CIFAR10)
-        load_weights(self.files.weights, model, "train it")
+        load_trained(self.files, model, training_key(params, name, profile))
         self.model: Model = model.to(place).eval()
         splits = make_splits(load_arrays(DATA), self.common.run.num_training_images)
         self.images = torch.from_numpy(splits.validation[:PROBED_IMAGES].copy())
@@ -147,6 +149,9 @@ class Probe:
         print(f"{self.name}: bfloat16 weights cost {loss:+.5f} bits, {'kept' if is_cheap else 'not kept'}", flush=True)
         if is_cheap:
             save_weights(self.files.weights, {key: tensor.cpu() for key, tensor in state.items()})
+            if (provenance := read_record(self.files.provenance, Provenance)) is not None:
+                origin = replace(provenance, weights_sha256=file_digest(self.files.weights))
+                write_record(self.files.provenance, origin)
         else:
             self.model.load_state_dict(original)
         return is_cheap

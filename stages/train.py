@@ -23,7 +23,7 @@ from dgm.engine.result import TrainingResult
 from dgm.engine.session import Session
 from dgm.fingerprints import training_key
 from dgm.model_api.contracts import Fitted, GradientTrained, Model
-from dgm.runs.atomic import check_writable
+from dgm.runs.atomic import check_writable, file_digest
 from dgm.runs.checkpoint import Scratch
 from dgm.runs.files import RunFiles
 from dgm.runs.provenance import make_provenance
@@ -89,7 +89,8 @@ def train(name: str, profile: str, params: Params, device: str | None, limits: L
             save_weights(files.weights, result.state)
             write_curve(files.curve, result.curve)
             provenance = make_provenance(name, profile, str(job.device), result, None, run.run_id or None)
-            write_record(files.provenance, with_flops(provenance, job, config))
+            origin = {"training_key": key, "weights_sha256": file_digest(files.weights)}
+            write_record(files.provenance, replace(with_flops(provenance, job, config), **origin))
             run.log_metrics({"train_seconds": result.seconds, "images_seen": result.images_seen}, result.num_steps)
             run.log_artifact(files.curve, None)
         scratch.clear()

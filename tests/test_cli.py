@@ -10,18 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import dgm.cli
 import dgm.saved_run
 from dgm.cli import main
-from dgm.config.params import load_params
 from dgm.registry import MODELS
 from dgm.runs.files import RunFiles
-from dgm.runs.weights import save_weights
-from dgm.settings import build_model
-from dgm.types import CIFAR10
+from tests.untrained import train_for_no_time
 
 ROOT = Path(__file__).parent.parent
 RUN = ["--profile", "smoke", "--model"]
@@ -34,11 +30,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with two models as they are before training: copied, never changed."""
     root = tmp_path_factory.mktemp("original")
     shutil.copy(ROOT / "params.yaml", root)
-    params = load_params(root / "params.yaml")
-    torch.manual_seed(0)
     for name in ("uniform", "ppca"):
-        weights = RunFiles("smoke", name, root).weights
-        save_weights(weights, build_model(params, name, "smoke", CIFAR10).state_dict())
+        train_for_no_time("smoke", name, root)
     (root / "inner" / "pictures").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     for name, picture in zip(("b.png", "A.PNG", "c d.png"), pixels, strict=True):

@@ -19,21 +19,15 @@ from dgm import saved_run
 from dgm.config.params import load_params
 from dgm.config.parse import ConfigError
 from dgm.errors import StageError
+from dgm.fingerprints import training_key
 from dgm.runs.files import RunFiles
 from dgm.runs.weights import save_weights
 from dgm.saved_run import load_run
-from dgm.settings import build_model
 from dgm.types import CIFAR10
+from tests.untrained import sign, train_for_no_time
 
 ROOT = Path(__file__).parent.parent
 NAMES = ["Übung.png", "a.png", "b c.png"]
-
-
-def train_for_no_time(model: str, root: Path = Path(".")) -> None:
-    """Weights as they are before training, under the name of a cpu run of the project at `root`."""
-    torch.manual_seed(0)
-    params = load_params(root / "params.yaml")
-    save_weights(RunFiles("cpu", model, root).weights, build_model(params, model, "cpu", CIFAR10).state_dict())
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +42,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = np.random.default_rng(0).integers(100, 140, (len(NAMES), 32, 32, 3)).astype(np.uint8)
     for name, picture in zip(NAMES, pixels, strict=True):
         Image.fromarray(picture).save(root / "pictures" / name)
-    train_for_no_time("pixelcnn_pp", root)
-    train_for_no_time("histogram_left", root)
+    train_for_no_time("cpu", "pixelcnn_pp", root)
+    train_for_no_time("cpu", "histogram_left", root)
     return root
 
 
@@ -213,7 +207,7 @@ def test_a_count_or_seed_out_of_range_is_refused_by_name(project: Path, num: obj
 
 
 def test_many_samples_come_in_passes_of_one_stream(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train_for_no_time("ppca")
+    train_for_no_time("cpu", "ppca")
     run = load_run("cpu", "ppca")
     monkeypatch.setattr(saved_run, "MAX_SAMPLES_AT_ONCE", 2)
     images = run.sample(5, seed=0)
@@ -240,7 +234,7 @@ def test_another_file_is_not_overwritten_by_a_compressed_one(project: Path) -> N
 
 def test_other_weights_another_model_and_a_damaged_file_are_refused(project: Path) -> None:
     load_run("cpu", "histogram_left").compress("pictures", "pictures.dgm")
-    train_for_no_time("histogram_per_channel")
+    train_for_no_time("cpu", "histogram_per_channel")
     with pytest.raises(StageError, match=r"pictures\.dgm: written with another model"):
         load_run("cpu", "histogram_per_channel").decompress("pictures.dgm", "again")
     data = bytearray(Path("pictures.dgm").read_bytes())
@@ -250,10 +244,12 @@ def test_other_weights_another_model_and_a_damaged_file_are_refused(project: Pat
             load_run("cpu", "histogram_left").decompress("pictures.dgm", "again")
     Path("pictures.dgm").write_bytes(data)
     state = load_run("cpu", "histogram_left").model.state_dict()
-    save_weights(
-        RunFiles("cpu", "histogram_left").weights,
-        {name: tensor + 1e-3 if tensor.is_floating_point() else tensor for name, tensor in state.items()},
-    )
+    files = RunFiles("cpu", "histogram_left")
+    others = {name: tensor + 1e-3 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    save_weights(files.weights, others)
+    with pytest.raises(StageError, match=r"not the weights that .*histogram_left\.json is of"):
+        load_run("cpu", "histogram_left")
+    sign(files, training_key(load_params(), "histogram_left", "cpu"))
     with pytest.raises(StageError, match="other weights"):
         load_run("cpu", "histogram_left").decompress("pictures.dgm", "again")
     assert not Path("again").exists()
@@ -268,7 +264,7 @@ def test_files_are_never_overwritten(project: Path) -> None:
 
 @pytest.mark.parametrize("model", ["vae", "draw"])
 def test_a_latent_variable_model_compresses_by_bits_back(project: Path, model: str) -> None:
-    train_for_no_time(model)
+    train_for_no_time("cpu", model)
     run = load_run("cpu", model)
     bits = run.compress("pictures", "pictures.dgm")
     assert bits == pytest.approx(8 * Path("pictures.dgm").stat().st_size / (len(NAMES) * 3072))
@@ -284,6 +280,6 @@ def test_a_run_that_is_not_there_and_a_model_that_cannot_compress(project: Path)
         load_run("cpu", "made")
     with pytest.raises(ConfigError, match="did you mean made"):
         load_run("cpu", "maed")
-    train_for_no_time("ppca")
+    train_for_no_time("cpu", "ppca")
     with pytest.raises(StageError, match="ppca cannot compress"):
         load_run("cpu", "ppca").compress("pictures", "pictures.dgm")

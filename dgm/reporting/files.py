@@ -10,6 +10,7 @@ from dgm.reporting import results
 from dgm.reporting.certificates import certificates_table
 from dgm.reporting.codecs import codec_table
 from dgm.reporting.compute import compute_csv, compute_table
+from dgm.reporting.consistency import NO_TABLES, Expected, ExpectedTables, check_codecs, check_rungs
 from dgm.reporting.curves import curves_csv
 from dgm.reporting.page import page_html
 from dgm.reporting.plots import ladder_png, ppca_ladder_png, training_curves_png
@@ -21,7 +22,7 @@ from dgm.reporting.tiers import with_alarms
 from dgm.runs.certificates import FOLDER, read_certificates
 from dgm.runs.checked import csv_text
 from dgm.runs.files import RunFiles, ladder_file, reference_codecs_file
-from dgm.runs.records import ReferenceCodec, read_reference_codecs, read_rungs
+from dgm.runs.records import ReferenceCodec, Rung, read_reference_codecs, read_rungs
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,21 @@ def make_report(
     root: Path = Path("."),
     settings: ProfileSettings = NO_SETTINGS,
     proof_codes: Mapping[str, ProofCodes] | None = None,
+    expected: Mapping[str, Expected] | None = None,
+    expected_tables: ExpectedTables = NO_TABLES,
 ) -> Report:
     """The report of what the run files say; what a damaged file should say is left empty and named as a fault.
 
     `current_keys` maps a model to the key that a result computed now would carry: others are marked as stale.
     `settings`: those of the profile as params.yaml has it now. `proof_codes`: by model, the digests that a proof
-    computed now would carry: others do not count.
+    computed now would carry: others do not count. `expected`, by model, and `expected_tables`: what files of now say.
     """
-    rows = with_alarms(result_rows(profile, current_keys, root, proof_codes))
+    rows = with_alarms(result_rows(profile, current_keys, root, proof_codes, expected))
     rows = [with_acting_parameters(row, settings) for row in rows]
     faults = [fault for row in rows for fault in row.faults]
-    differences = paired_differences(rows, profile, faults, root)
-    rungs = attempt(lambda: read_rungs(ladder_file(profile, root)), faults) or []
-    codecs = attempt(lambda: read_reference_codecs(reference_codecs_file(profile, root)), faults) or []
+    differences = paired_differences(rows)
+    rungs = attempt(lambda: _rungs(ladder_file(profile, root), expected_tables), faults) or []
+    codecs = attempt(lambda: _codecs(reference_codecs_file(profile, root), expected_tables), faults) or []
     codecs = sorted(codecs, key=lambda codec: -codec.joined_bits_per_subpixel)
     certificates, damaged = read_certificates(root / FOLDER)
     faults += damaged
@@ -94,3 +97,15 @@ def make_report(
     contents = {name: text.encode("utf-8") for name, text in texts.items()} | pictures
     alarms = tuple(row.alarm for row in rows if row.alarm)
     return Report(contents, tuple(faults), frozenset(row.model for row in rows if row.faults), alarms)
+
+
+def _rungs(path: Path, expected: ExpectedTables) -> list[Rung]:
+    rungs = read_rungs(path)
+    check_rungs(path, rungs, expected)
+    return rungs
+
+
+def _codecs(path: Path, expected: ExpectedTables) -> list[ReferenceCodec]:
+    codecs = read_reference_codecs(path)
+    check_codecs(path, codecs, expected)
+    return codecs

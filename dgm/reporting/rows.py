@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -16,17 +16,17 @@ from typing import TypeVar
 import numpy as np
 
 from dgm.errors import StageError
+from dgm.reporting.consistency import Expected, check_claim, check_origin, check_settings, check_shown
 from dgm.reporting.published import CATALOGUE, PublishedRow
-from dgm.runs.atomic import array_digest, read_array
-from dgm.runs.checked import REMEDY
+from dgm.runs.checked import REMEDY, own
 from dgm.runs.files import RunFiles
+from dgm.runs.nats import check_figures, own_nats
 from dgm.runs.proof_records import Conformance, TestSetProof, read_proof
-from dgm.runs.records import Compression, CurvePoint, Metrics, Provenance, read_curve, read_record
+from dgm.runs.records import Compression, CurvePoint, Figures, Metrics, Provenance, read_curve, read_record
 from dgm.types import CIFAR10, ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
 
 Value = TypeVar("Value")
-Record = TypeVar("Record", Metrics, Provenance, Compression, Conformance, TestSetProof)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Row:
     `curve` is empty where training left none. `is_current` is False where code or parameters have changed since the
     model was scored, and None without a result. `faults` says, one line per file, what is damaged. `acting_parameters`:
     those that can change an output, None where it is not known. `alarm`: why the figure is too good to be believed as
-    it stands (tiers.py).
+    it stands (tiers.py). `nats`: of every test image, (N,), None where they are not here or not those of the figure.
     """
 
     published: PublishedRow
@@ -63,6 +63,7 @@ class Row:
     faults: tuple[str, ...] = ()
     acting_parameters: int | None = None
     alarm: str | None = None
+    nats: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def model(self) -> str:
@@ -129,41 +130,92 @@ def result_rows(
     current_keys: Mapping[str, str],
     root: Path = Path("."),
     proof_codes: Mapping[str, ProofCodes] | None = None,
+    expected: Mapping[str, Expected] | None = None,
+    spec: ImageSpec = CIFAR10,
 ) -> list[Row]:
     """Every model of the catalogue in its order, then every other model that has metrics or a curve, by name.
 
     `current_keys` maps a model to the key that a result computed now would carry, `proof_codes` to the digests that
-    a proof would.
+    a proof would, `expected` to what its records would say.
     """
-    codes = proof_codes or {}
+    codes, said = proof_codes or {}, expected or {}
     files = RunFiles(profile, "", root)
     found = {path.stem for path in (*files.metrics.parent.glob("*.json"), *files.curve.parent.glob("*.csv"))}
     models = [*CATALOGUE, *sorted(found - set(CATALOGUE))]
     return [
-        _row(RunFiles(profile, model, root), current_keys.get(model), codes.get(model, NO_CODES)) for model in models
+        _row(
+            RunFiles(profile, model, root),
+            current_keys.get(model),
+            codes.get(model, NO_CODES),
+            said.get(model),
+            spec,
+        )
+        for model in models
     ]
 
 
-def _row(files: RunFiles, current_key: str | None, codes: ProofCodes) -> Row:
+def _row(
+    files: RunFiles, current_key: str | None, codes: ProofCodes, expected: Expected | None, spec: ImageSpec
+) -> Row:
+    published = CATALOGUE.get(files.model, PublishedRow(files.model, files.model, "", None, None, ""))
     faults: list[str] = []
-    metrics = attempt(lambda: _own(files.metrics, read_record(files.metrics, Metrics), files), faults)
-    provenance = attempt(lambda: _own(files.provenance, read_record(files.provenance, Provenance), files), faults)
-    compression = attempt(lambda: _own(files.compression, read_record(files.compression, Compression), files), faults)
-    conformance = attempt(lambda: _own(files.conformance, read_proof(files.conformance, Conformance), files), faults)
-    proof = attempt(lambda: _own(files.proof, read_proof(files.proof, TestSetProof), files), faults)
-    curve = attempt(lambda: _whole_curve(files.curve, provenance), faults)
+    metrics = attempt(lambda: own(files.metrics, read_record(files.metrics, Metrics), files), faults)
+    provenance = attempt(lambda: own(files.provenance, read_record(files.provenance, Provenance), files), faults)
+    compression = attempt(lambda: own(files.compression, read_record(files.compression, Compression), files), faults)
+    conformance = attempt(lambda: own(files.conformance, read_proof(files.conformance, Conformance), files), faults)
+    proof = attempt(lambda: own(files.proof, read_proof(files.proof, TestSetProof), files), faults)
+    curve = attempt(lambda: _whole_curve(files.curve, provenance), faults) or ()
+    is_current = metrics is not None and metrics.code_and_params_key == current_key
+    expected = expected if is_current else None
+    nats = attempt(lambda: _nats(files, metrics), faults)
+    metrics = _kept(metrics, lambda record: _check_metrics(files, record, nats, expected, spec), faults)
+    if metrics is None:
+        return Row(published, codes=codes, curve=curve, faults=tuple(faults))
+    key = expected.training_key if expected else None
+    provenance = _kept(provenance, lambda record: check_origin(files.provenance, record, metrics, key), faults)
+    compression = _kept(compression, lambda record: check_claim(files.compression, record, metrics, nats, spec), faults)
+    proof = _kept(proof, lambda record: check_claim(files.proof, record, metrics, nats, spec), faults)
     return Row(
-        CATALOGUE.get(files.model, PublishedRow(files.model, files.model, "", None, None, "")),
+        published,
         metrics,
-        provenance=provenance if metrics else None,
-        compression=compression if metrics else None,
-        conformance=conformance if metrics else None,
-        proof=proof if metrics else None,
+        provenance=provenance,
+        compression=compression,
+        conformance=conformance,
+        proof=proof,
         codes=codes,
-        curve=curve or (),
-        is_current=metrics.code_and_params_key == current_key if metrics else None,
+        curve=curve,
+        is_current=is_current,
         faults=tuple(faults),
+        nats=nats,
     )
+
+
+def _nats(files: RunFiles, metrics: Metrics | None) -> np.ndarray | None:
+    path = files.nats("test")
+    return own_nats(path, metrics) if metrics is not None and path.exists() else None
+
+
+def _check_metrics(
+    files: RunFiles, metrics: Metrics, nats: np.ndarray | None, expected: Expected | None, spec: ImageSpec
+) -> None:
+    """Raises: StageError if other files of the run, or the settings, say that the metrics are wrong."""
+    if nats is not None:
+        check_figures(files.metrics, metrics, nats, spec)
+    if (figures := read_record(files.figures, Figures)) is not None:
+        check_shown(files.metrics, metrics, figures)
+    if expected is not None:
+        check_settings(files.metrics, metrics, expected)
+
+
+def _kept(record: Value | None, check: Callable[[Value], None], faults: list[str]) -> Value | None:
+    """The record if the check raises nothing; otherwise None, and `faults` is told the reason."""
+
+    def checked() -> Value | None:
+        if record is not None:
+            check(record)
+        return record
+
+    return attempt(checked, faults)
 
 
 def attempt(read: Callable[[], Value], faults: list[str]) -> Value | None:
@@ -173,14 +225,6 @@ def attempt(read: Callable[[], Value], faults: list[str]) -> Value | None:
     except StageError as error:
         faults.append(str(error))
         return None
-
-
-def _own(path: Path, record: Record | None, files: RunFiles) -> Record | None:
-    if record is not None and (record.model, record.profile) != (files.model, files.profile):
-        raise StageError(
-            f"{path}: says it is of {record.model} ({record.profile}), not of {files.model} ({files.profile}); {REMEDY}"
-        )
-    return record
 
 
 def _whole_curve(path: Path, provenance: Provenance | None) -> list[CurvePoint]:
@@ -203,39 +247,14 @@ def bound_terms(rows: Sequence[Row]) -> list[BoundTerm]:
     ]
 
 
-def paired_differences(
-    rows: Sequence[Row], profile: str, faults: list[str], root: Path = Path("."), spec: ImageSpec = CIFAR10
-) -> list[PairedDifference]:
+def paired_differences(rows: Sequence[Row], spec: ImageSpec = CIFAR10) -> list[PairedDifference]:
     """Neighbours in the ranking by test figure, better first, among the models whose per-image nats are here.
 
-    The spread over images is common to all models, so that a difference is far surer than either figure. Nats that
-    are damaged, or not those of the row's figure, are left out, and `faults` is told the reason.
+    The spread over images is common to all models, so that a difference is far surer than either figure.
     """
-    ranked = sorted(((row.metrics.test_bits_per_subpixel, row.model), row.metrics) for row in rows if row.metrics)
-    here: list[tuple[str, np.ndarray]] = []
-    for (_, model), metrics in ranked:
-        path = RunFiles(profile, model, root).nats("test")
-        if not path.exists():
-            continue
-        nats = attempt(lambda path=path, metrics=metrics: _own_nats(path, metrics, spec), faults)
-        if nats is not None:
-            here.append((model, nats))
+    ranked = sorted((row.metrics.test_bits_per_subpixel, row.model, row.nats) for row in rows if row.metrics)
+    here = [(model, nats) for _, model, nats in ranked if nats is not None]
     return [_difference(*better, *worse, spec) for better, worse in pairwise(here)]
-
-
-def _own_nats(path: Path, metrics: Metrics, spec: ImageSpec) -> np.ndarray:
-    """The array that `metrics` was computed from. Raises: StageError naming the file if it is another one."""
-    nats = read_array(path, "run `dvc repro`")
-    if nats.dtype != np.float64 or nats.shape != (metrics.num_test_images,) or not np.isfinite(nats).all():
-        raise StageError(f"{path}: not {metrics.num_test_images} finite numbers of type float64; {REMEDY}")
-    bits = -float(nats_to_bits_per_subpixel(nats.mean(), spec))
-    is_same = metrics.test_nats_sha256 is None or array_digest(nats) == metrics.test_nats_sha256
-    if not is_same or not math.isclose(bits, metrics.test_bits_per_subpixel, rel_tol=1e-9):
-        raise StageError(
-            f"{path}: not the nats that the metrics were computed from (their mean is {bits:.6f} bits, the metrics say "
-            f"{metrics.test_bits_per_subpixel:.6f}); {REMEDY}"
-        )
-    return nats
 
 
 def _difference(

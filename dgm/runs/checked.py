@@ -8,12 +8,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from dgm.errors import StageError
 from dgm.runs.atomic import write_text
+from dgm.runs.files import RunFiles
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -23,6 +24,18 @@ REMEDY = "delete it and run `dvc repro`"
 LONGEST_SHOWN = 60  # characters of a damaged value or name that a message repeats
 
 Row = TypeVar("Row", bound="DataclassInstance")
+
+
+class OfRun(Protocol):
+    """A record that says which run it is of."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def profile(self) -> str: ...
+
+
+Own = TypeVar("Own", bound=OfRun)
 
 
 def first_fault(error: ValidationError) -> str:
@@ -53,6 +66,14 @@ def read_json(path: Path, kind: type[Row], remedy: str = REMEDY) -> Row:
         raise StageError(f"{path}: {first_fault(error)}; {remedy}") from None
     except OSError as error:
         raise StageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def own(path: Path, record: Own | None, files: RunFiles) -> Own | None:
+    """The record that was read from `path`. Raises: StageError naming the file if it is of another model or profile."""
+    if record is not None and (record.model, record.profile) != (files.model, files.profile):
+        theirs = f"{_short(record.model)} ({_short(record.profile)})"
+        raise StageError(f"{path}: says it is of {theirs}, not of {files.model} ({files.profile}); {REMEDY}")
+    return record
 
 
 def csv_text(kind: type[Row], rows: Iterable[Row]) -> str:

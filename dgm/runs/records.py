@@ -49,7 +49,8 @@ class Metrics:
     The unit of every *_bits_per_subpixel is bits per sub-pixel; smaller is better. `likelihood` says how
     `test_bits_per_subpixel` was reached: exact, dequantized, elbo or importance-weighted (K). Errors are one standard
     error: of the mean over images (standard), and of the mean over noise draws (monte_carlo; None for exact models).
-    `test_nats_sha256` is the digest of the test images' nats (nats_test.npy); None if it was not recorded.
+    `test_nats_sha256` is the digest of the test images' nats (nats_test.npy), `weights_sha256` that of the weights;
+    None if it was not recorded.
     """
 
     model: Text
@@ -69,6 +70,7 @@ class Metrics:
     parameters: NonNegativeInt
     code_and_params_key: Text
     test_nats_sha256: Sha256 | None = None
+    weights_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Metrics:
@@ -108,6 +110,8 @@ class Provenance:
 
     Differs between machines and days. Floating-point operations per image, a multiplication and an addition counted
     as two: of the training objective forward, and of a whole training step; None for models that are fitted.
+    training_key: of the code and the numbers that the weights are made by; weights_sha256: of their file; None in a
+    record that is older than these fields.
     """
 
     model: Text
@@ -124,6 +128,8 @@ class Provenance:
     finished_at: str
     packages: dict[str, str]
     peak_memory_bytes: PositiveInt | None
+    training_key: Text | None = None
+    weights_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Provenance:

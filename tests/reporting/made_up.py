@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dgm.runs.atomic import write_array
+from dgm.runs.atomic import array_digest, write_array
 from dgm.runs.files import RunFiles
 from dgm.runs.records import Compression, CurvePoint, Metrics, Provenance, write_curve, write_record
 from dgm.types import CIFAR10, ImageSpec
@@ -67,20 +67,34 @@ def metrics(root: Path, model: str, **changes: Any) -> RunFiles:
 
 def scored(root: Path, model: str, nats: np.ndarray, spec: ImageSpec = CIFAR10, **changes: Any) -> RunFiles:
     """Writes the nats of the test images and the metrics that fit them."""
-    bits = -float(nats.mean()) / (spec.num_subpixels * math.log(2))
-    files = metrics(root, model, test_bits_per_subpixel=bits, num_test_images=len(nats), **changes)
+    unit = spec.num_subpixels * math.log(2)
+    found = {
+        "test_bits_per_subpixel": -float(nats.mean()) / unit,
+        "test_standard_error": float(nats.std(ddof=1)) / math.sqrt(len(nats)) / unit,
+        "test_nats_sha256": array_digest(nats),
+    }
+    files = metrics(root, model, num_test_images=len(nats), **found | changes)
     write_array(files.nats("test"), nats)
     return files
 
 
+def nats_of(bits: float, error: float, num_images: int) -> np.ndarray:
+    """Nats of as many images, above and below the mean in turn, that give this figure and this standard error."""
+    spread = np.where(np.arange(num_images) % 2, 1.0, -1.0)
+    spread -= spread.mean()
+    spread *= error * math.sqrt(num_images) / spread.std(ddof=1)
+    return -np.array([bits_per_subpixel_to_nats(value, CIFAR10) for value in (bits + spread).tolist()])
+
+
 def whole_run(root: Path, model: str, **changes: Any) -> RunFiles:
     """Writes every file that the report reads, for one model."""
-    files = metrics(root, model, **changes)
+    bits = changes.get("test_bits_per_subpixel", METRICS.test_bits_per_subpixel)
+    error = changes.get("test_standard_error", METRICS.test_standard_error)
+    nats = nats_of(bits, error, changes.get("num_test_images", METRICS.num_test_images))
+    files = metrics(root, model, **{"test_nats_sha256": array_digest(nats)} | changes)
     write_record(files.provenance, replace(PROVENANCE, model=model))
     write_record(files.compression, replace(COMPRESSION, model=model))
     write_curve(files.curve, CURVE)
-    bits = changes.get("test_bits_per_subpixel", METRICS.test_bits_per_subpixel)
-    nats = np.full(changes.get("num_test_images", 10000), -bits_per_subpixel_to_nats(bits, CIFAR10))
     write_array(files.nats("test"), nats)
     files.samples.parent.mkdir(parents=True, exist_ok=True)
     files.samples.write_bytes(b"not looked into")

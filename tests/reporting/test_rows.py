@@ -12,7 +12,7 @@ import pytest
 from dgm.reporting.published import CATALOGUE
 from dgm.reporting.results import RESULT_COLUMNS
 from dgm.reporting.rows import Row, bound_terms, paired_differences, result_rows
-from dgm.runs.atomic import array_digest, write_array
+from dgm.runs.atomic import write_array
 from dgm.runs.records import CurvePoint, write_curve, write_record
 from dgm.types import ImageSpec
 from tests.reporting.made_up import BOUND, PROVENANCE, metrics, scored, whole_run
@@ -162,20 +162,20 @@ def test_paired_differences_of_neighbours(tmp_path: Path) -> None:
     scored(tmp_path, "nice", spread + np.array([0.0, 0.2, 0.0, 0.2]), SPEC)
     scored(tmp_path, "uniform", spread - 9.0, SPEC)
     metrics(tmp_path, "ride", test_bits_per_subpixel=355.0)  # no nats: not among the neighbours
-    faults: list[str] = []
-    first, second = paired_differences(result_rows("cpu", {}, tmp_path), "cpu", faults, tmp_path, SPEC)
+    rows = result_rows("cpu", {}, tmp_path, spec=SPEC)
+    first, second = paired_differences(rows, SPEC)
     assert (first.model_a, first.model_b, second.model_a, second.model_b) == ("nice", "made", "made", "uniform")
     assert first.difference_bits_per_subpixel == pytest.approx(2.1 / (2 * math.log(2)), rel=1e-12)
     deviation = math.sqrt(4 * 0.1**2 / 3)
     assert first.standard_error == pytest.approx(deviation / math.sqrt(4) / (2 * math.log(2)), rel=1e-9)
     assert second.standard_error == pytest.approx(0.0, abs=1e-12)
-    assert second.num_images == 4 and faults == []
+    assert second.num_images == 4 and not any(row.faults for row in rows)
 
 
 def test_different_numbers_of_images_are_not_compared(tmp_path: Path) -> None:
     scored(tmp_path, "made", np.full(4, -5.0), SPEC)
     scored(tmp_path, "nice", np.full(5, -4.0), SPEC)
-    (pair,) = paired_differences(result_rows("cpu", {}, tmp_path), "cpu", [], tmp_path, SPEC)
+    (pair,) = paired_differences(result_rows("cpu", {}, tmp_path, spec=SPEC), SPEC)
     assert (pair.difference_bits_per_subpixel, pair.standard_error, pair.num_images) == (None, None, None)
 
 
@@ -198,7 +198,7 @@ NATS = np.array([-5.0, -7.0, -6.0, -5.5])
     ids=["reversed", "sign", "another model's", "fewer", "nan", "inf", "type", "shape", "no array"],
 )
 def test_nats_that_are_not_those_of_the_figure_are_left_out(tmp_path: Path, damaged: np.ndarray | None) -> None:
-    scored(tmp_path, "made", NATS, SPEC, test_nats_sha256=array_digest(NATS))
+    scored(tmp_path, "made", NATS, SPEC)
     scored(tmp_path, "nice", NATS - 1.0, SPEC)
     path = scored(tmp_path, "vae", NATS - 2.0, SPEC).nats("test").with_name("nats_test.npy")
     assert path.exists()
@@ -207,7 +207,8 @@ def test_nats_that_are_not_those_of_the_figure_are_left_out(tmp_path: Path, dama
         made.write_bytes(b"nothing")
     else:
         write_array(made, damaged)
-    faults: list[str] = []
-    pairs = paired_differences(result_rows("cpu", {}, tmp_path), "cpu", faults, tmp_path, SPEC)
+    rows = result_rows("cpu", {}, tmp_path, spec=SPEC)
+    pairs = paired_differences(rows, SPEC)
+    (faults,) = (row.faults for row in rows if row.faults)
     assert [(pair.model_a, pair.model_b) for pair in pairs] == [("nice", "vae")]
     assert len(faults) == 1 and "made/nats/nats_test.npy: " in faults[0] and "dvc repro" in faults[0]

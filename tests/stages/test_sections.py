@@ -67,8 +67,8 @@ def test_every_key_of_the_other_sections_is_read(
     monkeypatch.setattr(ladder_stage, "em_ladder", lambda *arguments: {})
     monkeypatch.setattr(codecs_stage, "codecs", list)
     for stage in (compress_stage, prove_stage, sample_stage):
-        monkeypatch.setattr(stage, "load_weights", lambda *arguments: None)
-        monkeypatch.setattr(stage, "read_array", lambda *arguments: np.zeros(0), raising=False)
+        monkeypatch.setattr(stage, "load_trained", lambda *arguments: "")
+        monkeypatch.setattr(stage, "scored_nats", lambda *arguments: np.zeros(0), raising=False)
     monkeypatch.setattr(prove_stage, "examine", lambda *arguments: [Finding("repeats itself", True, "")])
     (tmp_path / "params.yaml").write_bytes(Path("params.yaml").read_bytes())
     monkeypatch.chdir(tmp_path)
