@@ -21,6 +21,7 @@ from dgm.engine.flops import count_flops
 from dgm.engine.loop import Trainer
 from dgm.engine.result import TrainingResult
 from dgm.engine.session import Session
+from dgm.errors import StageError
 from dgm.fingerprints import training_key
 from dgm.model_api.contracts import Fitted, GradientTrained, Model
 from dgm.runs.atomic import check_writable, file_digest
@@ -37,6 +38,7 @@ from stages.cli import DATA, PAUSED, parse_arguments, run_stage
 from stages.device import prepare_device
 
 MAX_COUNTED_IMAGES = 32  # floating-point operations are counted on a batch, or on this many of its images
+UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)  # a checkpoint that is none of ours
 ModelT = TypeVar("ModelT", bound=Model)
 
 
@@ -74,14 +76,20 @@ def train(name: str, profile: str, params: Params, device: str | None, limits: L
     check_writable(files.weights, files.curve, files.provenance)
     with Scratch(profile, name, key) as scratch:
         saved = scratch.load()
-        with open_run(profile, name, key, saved["run"] if saved else None, "train") as run:
+        with open_run(profile, name, key, saved.get("run") if saved else None, "train") as run:
             run.log_params(recorded_params(params, name, profile))
             session = Session(scratch, run, saved, limits.checkpoint_seconds, limits.stop_after_seconds)
+            has_saved = saved is not None
             del saved  # it is large, and the session lets go of it too
-            if isinstance(config, FitConfig):
-                result = learn_by_fit(job, config, session)
-            else:
-                result = learn_by_gradient(job, config, session)
+            try:
+                if isinstance(config, FitConfig):
+                    result = learn_by_fit(job, config, session)
+                else:
+                    result = learn_by_gradient(job, config, session)
+            except UNFIT as error:
+                if isinstance(error, StageError) or not has_saved or session.is_restored:
+                    raise
+                raise StageError(scratch.unfit(error)) from None
             if not result.is_finished:
                 run.finish("KILLED" if session.is_interrupted else "RUNNING")
                 print(f"paused at step {result.num_steps}; the same command continues from there")
