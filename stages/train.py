@@ -43,6 +43,7 @@ from stages.device import prepare_device
 from stages.launch import start_processes
 
 MAX_COUNTED_IMAGES = 32  # floating-point operations are counted on a batch, or on this many of its images
+UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)  # a checkpoint that is none of ours
 ModelT = TypeVar("ModelT", bound=Model)
 
 
@@ -93,18 +94,24 @@ def train(name: str, profile: str, params: Params, device: str | None, limits: L
     check_writable(files.weights, files.curve, files.provenance)
     with Scratch(profile, name, key) as scratch:
         saved = scratch.load()
-        with open_run(profile, name, key, saved["run"] if saved else None, "train") as run:
+        with open_run(profile, name, key, saved.get("run") if saved else None, "train") as run:
             run.log_params(recorded_params(params, name, profile))
             kind = JointSession if num_slices(config) > 1 else Session
             session = kind(scratch, run, saved, limits.checkpoint_seconds, limits.stop_after_seconds)
+            has_saved = saved is not None
             del saved  # it is large, and the session lets go of it too
             ranks.wait()  # the others read the checkpoint now
-            if isinstance(config, FitConfig):
-                result = learn_by_fit(job, config, session)
-            elif isinstance(session, JointSession):
-                result = learn_in_slices(job, config, session)
-            else:
-                result = learn_by_gradient(job, config, session)
+            try:
+                if isinstance(config, FitConfig):
+                    result = learn_by_fit(job, config, session)
+                elif isinstance(session, JointSession):
+                    result = learn_in_slices(job, config, session)
+                else:
+                    result = learn_by_gradient(job, config, session)
+            except UNFIT as error:
+                if isinstance(error, StageError) or not has_saved or session.is_restored:
+                    raise
+                raise StageError(scratch.unfit(error)) from None
             if not result.is_finished:
                 run.finish("KILLED" if session.is_interrupted else "RUNNING")
                 print(f"paused at step {result.num_steps}; the same command continues from there")

@@ -180,7 +180,7 @@ def test_the_committed_results_fit_the_terminal(capsys: pytest.CaptureFixture[st
 )
 def test_damaged_results_are_named(project: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
     path = RunFiles("smoke", "", project).report / "results.csv"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content, encoding="utf-8")
     assert main(["results", "--profile", "smoke"]) == 1
     assert "results.csv: damaged" in capsys.readouterr().err

@@ -45,6 +45,7 @@ class Session:
         self._checkpoint_seconds, self._stop_after_seconds = checkpoint_seconds, stop_after_seconds
         self._seconds_before = 0.0
         self._began = self._saved_at = time.monotonic()
+        self._is_restored = False
 
     def begin(self) -> dict[str, Any] | None:
         """Starts the clock. Returns the state of the checkpoint to continue from, None at the start of a training."""
@@ -70,12 +71,18 @@ class Session:
         return self._seconds_before + time.monotonic() - self._began
 
     @property
+    def is_restored(self) -> bool:
+        """Whether the loop runs: what was saved has been taken over, or nothing was."""
+        return self._is_restored
+
+    @property
     def is_interrupted(self) -> bool:
         """Whether SIGTERM or Ctrl-C asked the loop to end."""
         return self.stop.is_set
 
     def must_pause(self, has_advanced: bool) -> bool:
         """Whether to save and return now. A session's time limit leaves room for one step at least."""
+        self._is_restored = True
         if self.stop.is_set:
             return True
         limit = self._stop_after_seconds

@@ -17,7 +17,7 @@ _LATEX_SPECIAL = {
     "^": r"\textasciicircum{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
-_MARKDOWN_SPECIAL = {"|": r"\|", "_": r"\_", "<": "&lt;", ">": "&gt;"}
+_MARKDOWN_SPECIAL = {"<": "&lt;", ">": "&gt;", **{character: f"\\{character}" for character in "\\`*_[]!|~"}}
 
 Item = TypeVar("Item")
 
@@ -87,7 +87,7 @@ def markdown(table: Table) -> str:
     text = tabulate(
         cells, list(table.titles), tablefmt="pipe", disable_numparse=True, colalign=_alignment(table, len(cells))
     )
-    return "\n\n".join([text, *(_replaced(line, {"<": "&lt;", ">": "&gt;"}) for line in table.lines)]) + "\n"
+    return "\n\n".join([text, *(_replaced(line, _MARKDOWN_SPECIAL) for line in table.lines)]) + "\n"
 
 
 def latex(table: Table) -> str:

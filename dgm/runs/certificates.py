@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from dgm.errors import StageError
 from dgm.runs.checked import CHECKED, read_json, write_json
-from dgm.runs.records import LARGEST_BITS
+from dgm.runs.fields import LARGEST_BITS
 
 FOLDER = Path("reports") / "certificates"
 FORMAT = 1

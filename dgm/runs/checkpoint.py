@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
-import pickle
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -31,6 +31,14 @@ from dgm.runs.scratch_files import (
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 PLAIN_TYPES = (int, float, bool, str, type(None))
+KINDS: dict[str, type] = {  # of the entries that training reads before its first step
+    **dict.fromkeys(("step", "iteration", "images_seen", "interval_images"), int),
+    **dict.fromkeys(("seconds", "startup_seconds"), float),
+    **dict.fromkeys(("model", "average"), dict),
+    **dict.fromkeys(("curve", "optimizers"), list),
+    "run": str,
+    "interval_nats": Tensor,
+}
 
 
 class Scratch:
@@ -131,6 +139,14 @@ class Scratch:
             )
         return None
 
+    def unfit(self, error: Exception) -> str:
+        """What to say of a checkpoint that is whole but cannot be taken over."""
+        reason = " ".join(str(error).split())[:200]
+        return (
+            f"{self.path}: a checkpoint that does not fit this training ({type(error).__name__}: {reason}); "
+            f"`python -m stages.checkpoints --clear {self._key}` deletes it: training then starts again"
+        )
+
     def clear(self) -> None:
         """Deletes the checkpoints: the stage's outputs have been written."""
         for path in files_of(self.folder, self._key):
@@ -147,9 +163,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if digest_of(content[start : start + STEP_BYTES], payload) != bytes(content[len(MAGIC) : start]):
         raise ValueError("checksum does not match: truncated or altered")
     try:
-        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        check_plain(state, "state")
+    except Exception as error:  # a file made up to harm raises anything
         raise ValueError(f"not plain tensors and numbers: {type(error).__name__}") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"holds no state but {type(state).__name__}")
+    for name, kind in KINDS.items():
+        if name in state and (not isinstance(state[name], kind) or isinstance(state[name], bool)):
+            raise ValueError(f"its {name} is no {kind.__name__}")
+        if kind in (int, float) and name in state and not 0 <= state[name] < math.inf:
+            raise ValueError(f"its {name} is {state[name]}")
+    return state
 
 
 def digest_of(step: bytes | memoryview, payload: memoryview) -> bytes:

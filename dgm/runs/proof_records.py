@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from dgm.runs.checked import CHECKED, read_json
-from dgm.runs.records import Bits, NumTestImages, Sha256, Text
+from dgm.runs.fields import Count, NumTestImages, PositiveBits, PositiveCount, Seconds, Sha256, Text
 from dgm.types import CIFAR10
 
 
@@ -29,9 +29,9 @@ class Conformance:
     model: Text
     profile: Text
     checks: Annotated[list[Text], Field(min_length=1)]
-    num_changed_subpixels: NonNegativeInt
-    num_replaced_endings: NonNegativeInt
-    num_images_in_company: PositiveInt
+    num_changed_subpixels: Count
+    num_replaced_endings: Count
+    num_images_in_company: PositiveCount
     test_nats_sha256: Sha256
     code: Text
 
@@ -50,12 +50,12 @@ class TestSetProof:
     model: Text
     profile: Text
     num_images: NumTestImages
-    num_files: PositiveInt
-    file_bytes: PositiveInt
-    compressed_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)]
-    claimed_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)]
-    encode_core_seconds: PositiveFloat
-    decode_core_seconds: PositiveFloat
+    num_files: PositiveCount
+    file_bytes: PositiveCount
+    compressed_bits_per_subpixel: PositiveBits
+    claimed_bits_per_subpixel: PositiveBits
+    encode_core_seconds: Seconds
+    decode_core_seconds: Seconds
     device: Text
     decoded_sha256: Sha256
     weights_sha256: Sha256

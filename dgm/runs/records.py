@@ -13,33 +13,30 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, model_validator
 from pydantic.dataclasses import dataclass
 
 from dgm.errors import StageError
 from dgm.runs.atomic import write_text
 from dgm.runs.checked import CHECKED, REMEDY, csv_text, read_csv, read_json, write_json
-from dgm.types import NUM_TEST_IMAGES, NUM_TRAIN_IMAGES
+from dgm.runs.fields import (
+    Bits,
+    Count,
+    Likelihood,
+    Line,
+    LineOrEmpty,
+    NumTestImages,
+    NumTrainImages,
+    PositiveBits,
+    PositiveCount,
+    Seconds,
+    Sha256,
+    Term,
+    Text,
+)
+from dgm.types import CIFAR10, NUM_TEST_IMAGES
 
-LARGEST_BITS = 10000.0  # per sub-pixel: 8 is a uniform guess, so a figure beyond this is no measurement
 SUM_TOLERANCE = 1e-3  # bits: the terms of a bound and their sum are rounded differently on a GPU
-
-Text = Annotated[str, Field(min_length=1)]
-TextOrEmpty = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]  # an empty CSV field
-Bits = Annotated[float, Field(ge=0.0, le=LARGEST_BITS)]
-Term = Annotated[float, Field(ge=-LARGEST_BITS, le=LARGEST_BITS)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-NumTestImages = Annotated[int, Field(gt=0, le=NUM_TEST_IMAGES)]
-NumTrainImages = Annotated[int, Field(gt=0, le=NUM_TRAIN_IMAGES)]
-Likelihood = Annotated[str, Field(pattern=r"^(exact|dequantized|elbo|importance-weighted \([1-9][0-9]*\))$")]
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -63,11 +60,11 @@ class Metrics:
     train_bits_per_subpixel: Bits
     train_standard_error: Bits
     elbo_test_bits_per_subpixel: Bits | None
-    terms_bits_per_subpixel: dict[str, Term]
+    terms_bits_per_subpixel: dict[Text, Term]
     num_test_images: NumTestImages
     num_train_images: NumTrainImages
-    num_draws: PositiveInt
-    parameters: NonNegativeInt
+    num_draws: PositiveCount
+    parameters: Count
     code_and_params_key: Text
     test_nats_sha256: Sha256 | None = None
     weights_sha256: Sha256 | None = None
@@ -117,17 +114,17 @@ class Provenance:
     model: Text
     profile: Text
     device: Text
-    train_seconds: PositiveFloat
-    images_seen: NonNegativeInt
-    num_steps: NonNegativeInt
-    forward_flops_per_image: PositiveInt | None
-    training_flops_per_image: PositiveInt | None
-    mlflow_run_id: str | None
-    git_commit: str | None
+    train_seconds: Seconds
+    images_seen: Count
+    num_steps: Count
+    forward_flops_per_image: PositiveCount | None
+    training_flops_per_image: PositiveCount | None
+    mlflow_run_id: Line | None
+    git_commit: Line | None
     git_is_dirty: bool | None
-    finished_at: str
-    packages: dict[str, str]
-    peak_memory_bytes: PositiveInt | None
+    finished_at: Line
+    packages: dict[Line, Line]
+    peak_memory_bytes: PositiveCount | None
     training_key: Text | None = None
     weights_sha256: Sha256 | None = None
 
@@ -154,13 +151,13 @@ class Compression:
 
     model: Text
     profile: Text
-    compressed_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)] | None
-    claimed_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)] | None
+    compressed_bits_per_subpixel: PositiveBits | None
+    claimed_bits_per_subpixel: PositiveBits | None
     num_images: Annotated[int, Field(ge=0, le=NUM_TEST_IMAGES)]
-    file_bytes: PositiveInt | None
+    file_bytes: PositiveCount | None
     is_lossless: bool | None
-    reason: str
-    initial_bits: NonNegativeInt = 0
+    reason: Line
+    initial_bits: Count = 0
     decoded_sha256: Sha256 | None = None
     test_nats_sha256: Sha256 | None = None
     code: Text | None = None
@@ -176,6 +173,10 @@ class Compression:
         is_measured = [value is not None for value in measured]
         if any(is_measured) != all(is_measured) or any(is_measured) != (self.num_images > 0):
             raise ValueError("num_images and what was measured on them do not fit: all of it, or 0 images and null")
+        if self.file_bytes is not None and self.compressed_bits_per_subpixel is not None:
+            bits = (8 * self.file_bytes - self.initial_bits) / (self.num_images * CIFAR10.num_subpixels)
+            if not math.isclose(bits, self.compressed_bits_per_subpixel, rel_tol=1e-9):
+                raise ValueError(f"file_bytes are {bits:.6g} bits per sub-pixel of num_images, not those that are said")
         return self
 
 
@@ -188,8 +189,8 @@ class CurvePoint:
     Raises: ValueError (pydantic's) naming a field that is negative, non-finite or of another type.
     """
 
-    step: NonNegativeInt
-    images_seen: NonNegativeInt
+    step: Count
+    images_seen: Count
     learning_rate: NonNegativeFloat | None
     train_bits_per_subpixel: float | None
     validation_bits_per_subpixel: float | None
@@ -203,11 +204,11 @@ class ReferenceCodec:
     """One line of codecs.csv: what a general lossless codec needs for the same test images, whole files counted."""
 
     codec: Text
-    settings: TextOrEmpty
+    settings: LineOrEmpty
     package: Text
     library: Text
-    file_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)]
-    joined_bits_per_subpixel: Annotated[Bits, Field(gt=0.0)]
+    file_bits_per_subpixel: PositiveBits
+    joined_bits_per_subpixel: PositiveBits
     num_images: NumTestImages
 
 
@@ -219,8 +220,8 @@ class Rung:
     em_test_bits_per_subpixel: the same model fitted by EM, on the same images and noise; None if it was not.
     """
 
-    num_components: PositiveInt
-    parameters: PositiveInt
+    num_components: PositiveCount
+    parameters: PositiveCount
     test_bits_per_subpixel: Bits
     test_standard_error: Bits
     num_test_images: NumTestImages

@@ -227,3 +227,34 @@ def test_default_root_is_the_main_project_even_in_an_experiment(
     assert Scratch("cpu", "vae", "k1").folder == tmp_path / ".scratch" / "cpu" / "vae"
     monkeypatch.delenv("DVC_ROOT")
     assert scratch_module.project_root() == Path.cwd()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        [1, 2],
+        "state",
+        {"step": "3"},
+        {"step": -1},
+        {"iteration": True},
+        {"iteration": 2.5},
+        {"seconds": float("nan")},
+        {"startup_seconds": float("inf")},
+        {"model": [1]},
+        {"curve": {}},
+        {"run": 3},
+        {"interval_nats": 3.0},
+    ],
+    ids=repr,
+)
+def test_entries_of_another_kind_are_damage(tmp_path: Path, state: object) -> None:
+    """The checksum holds: the file is whole, but no training wrote it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    step = encode_step(None)
+    with opened(tmp_path) as scratch:
+        path = scratch.folder / "k1.pt"
+        digest = hashlib.sha256(step + buffer.getvalue()).digest()
+        path.write_bytes(checkpoint_header(None, digest) + buffer.getvalue())
+        with pytest.raises(StageError, match=r"^[^\n]*k1\.pt: damaged checkpoint \([^\n]*--clear k1[^\n]*$"):
+            scratch.load()
