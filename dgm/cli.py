@@ -235,7 +235,7 @@ def sample_images(arguments: argparse.Namespace) -> None:
 def _write_samples(output: Path, suffix: str, images: Images) -> None:
     from dgm.data.pictures import write_pngs
     from dgm.runs.atomic import write_array
-    from dgm.sampling.picture import save_picture
+    from dgm.runs.picture import save_picture
 
     pixels = images.cpu().numpy()
     if suffix == ".png":

@@ -15,9 +15,9 @@ from dgm.model_api.ancestral import sample_ancestrally
 from dgm.model_api.contracts import AutoregressiveModel, Model
 from dgm.runs.atomic import check_writable
 from dgm.runs.files import RunFiles
+from dgm.runs.picture import save_picture
 from dgm.runs.weights import load_trained
 from dgm.sampling.completion import upper_half
-from dgm.sampling.picture import save_picture
 from dgm.seeds import Stream, generator_for
 from dgm.settings import build_model
 from dgm.types import CIFAR10, Images

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from dgm.errors import StageError
 from dgm.reporting.charts import Picture
 from dgm.reporting.rows import Row
-from dgm.sampling.picture import SCALE, has_completions, tile, untiled
+from dgm.runs.picture import SCALE, has_completions, tile, untiled
 from dgm.types import CIFAR10
 from dgm.units import nats_to_bits_per_subpixel
 

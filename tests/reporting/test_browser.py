@@ -15,7 +15,7 @@ import pytest
 from pypdf import PdfReader
 
 from dgm.reporting.files import make_report
-from dgm.sampling.picture import save_picture
+from dgm.runs.picture import save_picture
 from tests.reporting.made_up import BOUND, whole_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,11 +43,11 @@ def row_after(root: Path, damage: Damage) -> Row:
     return row
 
 
-def metrics(**changes: object) -> Damage:
+def metrics(**changes: Any) -> Damage:
     return lambda files: write_record(files.metrics, replace(_read(files.metrics, Metrics), **changes))
 
 
-def provenance(**changes: object) -> Damage:
+def provenance(**changes: Any) -> Damage:
     return lambda files: write_record(files.provenance, replace(_read(files.provenance, Provenance), **changes))
 
 
@@ -59,7 +60,7 @@ def claim(files: RunFiles) -> None:
     write_record(files.compression, replace(_read(files.compression, Compression), test_nats_sha256=digest))
 
 
-def _read(path: Path, kind: type) -> object:
+def _read(path: Path, kind: type[Any]) -> Any:
     record = read_record(path, kind)
     assert record is not None
     return record

@@ -22,7 +22,7 @@ from dgm.reporting.page_images import extremes, read_samples
 from dgm.reporting.published import CATALOGUE
 from dgm.reporting.rows import Row
 from dgm.runs.files import RunFiles
-from dgm.sampling.picture import has_completions, save_picture, untiled
+from dgm.runs.picture import has_completions, save_picture, untiled
 from tests.reporting.made_up import BOUND, metrics, whole_run
 
 ROOT = Path(__file__).parents[2]

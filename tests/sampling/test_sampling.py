@@ -12,9 +12,9 @@ from torch import Tensor
 
 from dgm.model_api.ancestral import invert_distribution, sample_ancestrally
 from dgm.model_api.contracts import AutoregressiveModel
+from dgm.runs.picture import GAP, SCALE, save_picture, tile
 from dgm.sampling.completion import upper_half
 from dgm.sampling.fixed_point import sample_by_fixed_point
-from dgm.sampling.picture import GAP, SCALE, save_picture, tile
 from dgm.types import ImageSpec
 from tests.tiny import random_images, tiny_model
 

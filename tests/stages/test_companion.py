@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import stages.companion as companion
 from dgm.errors import StageError
 from dgm.registry import MODELS
 from dgm.reporting.companion import read_report, settings_of
-from stages import companion
 from tests.test_repository import ROOT
 
 PAGES = ROOT / "docs" / "companion"
