@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# First call: the wheels go into a folder of the tree that git ignores; says what the machine is.
+# First call: the wheels go into a virtual environment that sees the machine's packages, .work/env, or into the one that
+# is active; says what the machine is. No PYTHONPATH: the process that decodes a compressed file does not inherit it.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target .work/site .work/wheels/*.whl
-export PYTHONPATH=$PWD/.work/site MLFLOW_TRACKING_URI=none
+source "$(dirname "$0")/environment.sh"
+if ! python3 -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)'; then
+    python3 -m venv --without-pip --system-site-packages .work/env
+    hash -r
+fi
+python3 -m pip --python "$(command -v python3)" install -q --no-index --no-deps --no-compile --upgrade .work/wheels/*.whl
 nvidia-smi || true
 python3 - <<'PYTHON'
 import time, torch

@@ -2,8 +2,7 @@
 # Second call: builds and hashes the arrays, checks params.yaml, and takes one row through all its stages.
 #   bash scripts/gpu/2_data.sh [PROFILE] [MINUTES] [arguments of stages.suite]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-export PYTHONPATH=$PWD/.work/site MLFLOW_TRACKING_URI=none
+source "$(dirname "$0")/environment.sh"
 profile=${1:-gpu} minutes=${2:-0.5}
 shift $(($# < 2 ? $# : 2))
 python3 -m stages.download --local-path .work/cifar10
