@@ -15,7 +15,7 @@ IF_CUT := "If dvc.lock is invalid (a kill may cut it): git checkout dvc.lock; no
 CHECK := python -m stages.documents && echo dvc repro check && { dvc repro check || \
   { dvc stage list -q > /dev/null 2>&1 || echo $(IF_CUT) >&2; false; }; }
 
-.PHONY: run proof test lint tests lock environment
+.PHONY: run weights proof test lint tests lock environment
 # DVC runs one stage after the other; here each model's stages are a chain, JOBS chains side by side. A chain ends where
 # it fails. Then `dvc repro`, which alone does the same slowly, runs what is left: all failures once more, and the
 # report, whatever failed. The last line fails if anything did.
@@ -27,6 +27,10 @@ run: $(VENV)/.ok
 	  xargs -P $(JOBS) $(SLOT) -I{} sh -c '$(OWN_GPU) dvc --wait-for-lock repro -q -s {} || true'
 	dvc repro --ignore-errors
 	dvc status -q dvc.yaml
+
+# Published weights into a fresh clone, so that it samples, scores and compresses without training (docs/weights.md).
+weights: $(VENV)/.ok
+	python -m stages.weights pull
 
 # All test images of every exact model decoded (docs/proofs.md); then the report. No part of `make run`.
 proof: $(VENV)/.ok

@@ -8,9 +8,6 @@ is written.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +22,7 @@ from dgm.suite.acceptance import Accepted, overrides, read_arrival, write_arriva
 from dgm.suite.row import STAGES
 from dgm.tracking.mlflow_store import open_run
 from stages.cli import run_stage
+from stages.dvc_command import dvc
 from stages.report import write_report
 from stages.train import recorded_params
 
@@ -59,9 +57,14 @@ def take_over(rows: Sequence[Accepted]) -> None:
     dvc("repro", "check")
     if targets:
         dvc("commit", "-f", *targets)
+    report(profile)
+
+
+def report(profile: str) -> None:
+    """Writes the report, as a stage of DVC where what it waits for is there."""
     if reference_codecs_file(profile).exists() and ladder_file(profile).exists():
         dvc("repro", "-s", f"report@{profile}")
-    else:  # the stage waits for these two, which no suite makes
+    else:  # the stage waits for these two, which no row makes
         write_report(profile)
 
 
@@ -83,16 +86,6 @@ def replay(accepted: Accepted) -> None:
         run.log_artifact(files.curve, None)
         origin = {"training_key": row.training_key, "weights_sha256": row.files.get("train", {}).get(row.weights)}
         write_record(files.provenance, replace(provenance, mlflow_run_id=run.run_id or None, **origin))
-
-
-def dvc(*arguments: str) -> None:
-    """Runs a DVC command; its stages get this environment's Python. Raises: StageError with its last line."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": path})
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise StageError(f"dvc {arguments[0]} failed: {lines[-1]}")
 
 
 def line_of(accepted: Accepted) -> str:

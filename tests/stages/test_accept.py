@@ -12,7 +12,8 @@ from dgm.runs.files import RunFiles
 from dgm.runs.records import CurvePoint, Provenance, read_record, write_curve, write_record
 from dgm.suite.acceptance import Accepted
 from dgm.suite.row import Row
-from stages.accept import dvc, line_of, replay, take_over
+from stages.accept import line_of, replay, take_over
+from stages.dvc_command import dvc
 
 ROOT = Path(__file__).parents[2]
 
