@@ -1,0 +1,151 @@
+"""Jobs of a cluster, with submitit's own local executor and stages that are shell commands: no Slurm, no training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dgm.errors import StageError
+from stages import submit_row
+from stages.submit import Place, Submission, main, options_of, table
+from stages.submit_row import RowJob, job_folder, last_line, log_file
+
+ROOT = Path(__file__).parents[2]
+# stands for `dvc repro -s STAGE@PROFILE-MODEL`: notes the stage; made fails, nice pauses in its first training
+DVC = """
+import pathlib, sys
+target = sys.argv[-1]
+with open("ran", "a") as file:
+    print(target, file=file)
+if target == "train@smoke-nice" and not pathlib.Path("checkpoint").exists():
+    pathlib.Path("checkpoint").touch()
+    sys.exit("ERROR: failed to reproduce 'train@smoke-nice': failed to run: python, exited with 75")
+if target == "evaluate@smoke-made":
+    print("Traceback (most recent call last):\\nZeroDivisionError: row of trouble", file=sys.stderr)
+    sys.exit("ERROR: failed to reproduce 'evaluate@smoke-made': failed to run: python, exited with 1")
+"""
+
+
+@pytest.fixture
+def cluster(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose jobs run a double of DVC, in their own processes too."""
+    (project / "double.py").write_text(DVC)
+    patch = f"import stages.submit_row as row\nrow.command = lambda *words: [{sys.executable!r}, 'double.py', *words]\n"
+    (project / "site").mkdir()
+    (project / "site" / "sitecustomize.py").write_text(patch)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project / "site"), str(ROOT)]))
+    monkeypatch.setattr(submit_row, "command", lambda *words: [sys.executable, "double.py", *words])
+    return project
+
+
+def ran(project: Path) -> list[str]:
+    path = project / "ran"
+    return path.read_text().split() if path.exists() else []
+
+
+def test_a_failure_costs_its_row_only_and_a_pause_is_queued_anew(cluster: Path) -> None:
+    submission = Submission("smoke", Place("local", None, {}, 0), 3, None)
+    submission.run(["uniform", "made", "nice"])
+    assert submission.outcomes["uniform"] == submission.outcomes["nice"] == "finished"
+    assert submission.outcomes["made"] == "failed: evaluate@smoke-made: ZeroDivisionError: row of trouble"
+    stages = ("train", "evaluate", "sample", "prove", "compress")
+    assert [target for target in ran(cluster) if "uniform" in target] == [f"{stage}@smoke-uniform" for stage in stages]
+    assert [target for target in ran(cluster) if "made" in target] == ["train@smoke-made", "evaluate@smoke-made"]
+    assert ran(cluster).count("train@smoke-nice") == 2 and "compress@smoke-nice" in ran(cluster)
+    assert "Traceback" in log_file("smoke", "made").read_text()
+    lines = [line.split(maxsplit=1) for line in table("smoke", ["made", "ppca"], submission.outcomes).splitlines()]
+    assert lines[1][1].startswith("failed: evaluate@smoke-made: Zero") and lines[2] == ["ppca", "was up to date"]
+
+
+def test_before_its_limit_a_job_interrupts_its_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ("import time", "try:", "    print('up', flush=True)", "    time.sleep(60)", "except KeyboardInterrupt:")
+    text = "\n".join([*lines, "    print('saved')"])
+    monkeypatch.setattr(submit_row, "command", lambda *_: [sys.executable, "-c", text])
+    job = RowJob("smoke", "made", None)
+    log = log_file("smoke", "made")
+
+    def told(*_: object) -> None:
+        again = job.checkpoint().function
+        assert again == RowJob("smoke", "made", None)
+        raise InterruptedError
+
+    previous = signal.signal(signal.SIGUSR2, told)
+    watcher = subprocess.Popen(
+        ["sh", "-c", f"until grep -q up {log}; do sleep 0.05; done; kill -USR2 {os.getpid()}"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with pytest.raises(InterruptedError):
+            job()
+    finally:
+        watcher.wait()
+        signal.signal(signal.SIGUSR2, previous)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert log.read_text().split() == ["up", "saved"]
+
+
+def test_results_of_each_stage_are_sent_to_the_remote(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[tuple[str, ...]] = []
+    monkeypatch.setattr(submit_row, "command", lambda *given: words.append(given) or ["true"])
+    RowJob("smoke", "uniform", "shared")()
+    assert words[:2] == [("repro", "-s", "train@smoke-uniform"), ("push", "-r", "shared", "train@smoke-uniform")]
+    assert len(words) == 10
+
+
+def test_the_last_line_is_that_of_the_stage(project: Path) -> None:
+    log = project / "log"
+    log.write_text(
+        "step 1\rstep 2\nerror: data: absent\nERROR: failed to reproduce 'x': failed to run: y, exited with 1\n"
+    )
+    assert last_line(log) == "error: data: absent"
+    assert last_line(project / "none") == ""
+
+
+def test_options_are_numbers_where_they_can_be() -> None:
+    assert options_of(["slurm_partition=gpu", "mem_gb=64"]) == {"slurm_partition": "gpu", "mem_gb": 64}
+    with pytest.raises(StageError, match="--option mem_gb: write NAME=VALUE"):
+        options_of(["mem_gb"])
+
+
+def test_slurm_is_given_the_limit_and_the_options(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(project))
+    place = Place("slurm", 90.0, {"slurm_partition": "gpu", "gpus_per_node": 1}, 0)
+    with pytest.raises(StageError, match=r"--cluster slurm: .*srun"):
+        place.executor("smoke", "made", 0)
+    (project / "srun").write_text("")
+    (project / "srun").chmod(0o755)
+    parameters = place.executor("smoke", "made", 0).parameters
+    assert (parameters["time"], parameters["signal_delay_s"], parameters["partition"]) == (90, 120, "gpu")
+    with pytest.raises(StageError, match=r"--cluster slurm: .*nonsense"):
+        Place("slurm", None, {"nonsense": 1}, 0).executor("smoke", "made", 0)
+
+
+def test_each_job_has_a_gpu_of_its_own(project: Path) -> None:
+    chosen = [Place("local", 9.0, {}, 2).executor("smoke", "made", slot).parameters for slot in range(3)]
+    assert [values["visible_gpus"] for values in chosen] == [(0,), (1,), (0,)] and chosen[0]["timeout_min"] == 9.0
+    assert job_folder("smoke", "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--profile", "gpu"], "profile is cpu; write `profile: gpu`"),
+        (["--profile", "cpu", "--jobs", "0"], "--jobs must be at least 1"),
+        (["--profile", "cpu", "--minutes", "1"], "--minutes at least 3"),
+        (["--profile", "cpu", "--option", "mem_gb=9"], "--option is for Slurm"),
+        (["--profile", "cpu", "--models", "mad"], "mad is not in the suite"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_starts(
+    project: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    monkeypatch.setattr(sys, "argv", ["submit", "--cluster", "local", *arguments])
+    with pytest.raises(StageError, match=reason):
+        main()
+    assert not (project / ".work").exists()
