@@ -159,7 +159,10 @@ def test_dvc_can_read_what_is_committed() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("schema: '2.0'\nstages:\n  download:\n    nf", "error: dvc.lock, line 4: .*git checkout dvc.lock"),
+        (
+            "schema: '2.0'\nstages:\n  download:\n    nf",
+            "error: dvc.lock: stage download has no cmd: .*git checkout dvc.lock",
+        ),
         ("schema: '2.0'\nstages:\n  download: {cmd: x, deps: 3}\n", "If dvc.lock is invalid .*git checkout dvc.lock"),
         ("", ""),
     ],

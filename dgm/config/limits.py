@@ -41,12 +41,15 @@ def check_limits(config: Config, where: Callable[[str], str]) -> None:
 
 
 def _problems(key: str, value: Any) -> Iterator[str]:
+    """Of one key."""
     limit = next((limit for pattern, limit in _BY_KEY if re.fullmatch(pattern, key)), MAX_COUNT)
     entries: list[Any] = value if isinstance(value, list) else [value]
     if len(entries) > MAX_ENTRIES:
         yield f"must have at most {MAX_ENTRIES} entries, got {len(entries)}"
         return
     for entry in entries:
+        if isinstance(value, list) and isinstance(entry, int) and entry < 1:  # sizes, one a layer
+            yield f"must be at least 1, got {shown(entry)}"
         if isinstance(entry, int) and entry > limit:
             yield f"must be at most {limit}, got {shown(entry)}"
         if isinstance(entry, float) and abs(entry) > 0 and not SMALLEST <= abs(entry) <= LARGEST:
