@@ -55,7 +55,7 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt as interrupt:
-        if is_shown():
+        if is_shown() and reported_by_this_rank("interrupted"):
             print("interrupted; `dvc repro` continues from here", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, Terminated) else 130)
     finally:
@@ -65,12 +65,17 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
 
 def fail(text: str) -> NoReturn:
     """Ends the process with one line; of several that work together, only the first that fails has one."""
+    line = reported_by_this_rank(text)
+    sys.exit(f"error: {line}" if line else 1)
+
+
+def reported_by_this_rank(text: str) -> str | None:
+    """The line, with its rank where several work together; None if another one has said why they end."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        sys.exit(f"error: {text}")
+        return text
     from dgm.ranks import reported  # imports torch, which some stages do without
 
-    line = reported(text)
-    sys.exit(f"error: {line}" if line else 1)
+    return reported(text)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

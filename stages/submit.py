@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -188,7 +189,8 @@ def options_of(texts: Sequence[str]) -> dict[str, Any]:
 def reason(error: UncompletedJobError, log: Path) -> str:
     """Why a job failed: the last line of its traceback, or, if it was killed, of what it printed."""
     if isinstance(error, FailedJobError):
-        return str(error).strip().splitlines()[-1].removeprefix("dgm.errors.StageError: ")
+        parts = re.split(r"^-{10,}$", str(error), flags=re.MULTILINE)  # submitit's own words around the traceback
+        return parts[len(parts) // 2].strip().splitlines()[-1].removeprefix("dgm.errors.StageError: ")
     return f"its process was ended; {last_line(log)}"
 
 

@@ -89,11 +89,13 @@ def test_a_signal_reaches_every_process_as_sigterm(number: signal.Signals, tmp_p
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     threading.Thread(target=send, daemon=True).start()
     assert supervise(python(text), 2) == 75
     assert len(list(tmp_path.glob("stopped*"))) == 2
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    signal.signal(signal.SIGINT, inherited)
 
 
 def test_one_slice_is_the_plain_loop_with_its_key() -> None:
