@@ -33,10 +33,10 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("is_in_venv", [False, True])
 def test_the_wheels_are_found_without_pythonpath(tree: Path, is_in_venv: bool) -> None:
-    folder = Path(sys._base_executable).parent
+    folder = Path(getattr(sys, "_base_executable")).parent
     if is_in_venv:
         subprocess.run(
-            [sys._base_executable, "-m", "venv", "--without-pip", "--system-site-packages", tree / "own"], check=True
+            [getattr(sys, "_base_executable"), "-m", "venv", "--without-pip", "--system-site-packages", tree / "own"], check=True
         )
         folder = tree / "own" / "bin"
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(tree)}

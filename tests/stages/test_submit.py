@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import stages.submit_row as submit_row
 from dgm.errors import StageError
-from stages import submit_row
 from stages.submit import Place, Submission, main, options_of, table
 from stages.submit_row import RowJob, job_folder, last_line, log_file
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import stages.weights as weights
 from dgm.errors import StageError
-from stages import weights
 from stages.dvc_command import dvc, locked_stages
 from stages.weights import FOLDER, Output, files_of, objects, outputs_of, publish, pull
 
