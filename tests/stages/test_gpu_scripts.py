@@ -33,11 +33,10 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("is_in_venv", [False, True])
 def test_the_wheels_are_found_without_pythonpath(tree: Path, is_in_venv: bool) -> None:
-    folder = Path(getattr(sys, "_base_executable")).parent
+    python = Path(sys.base_exec_prefix) / "bin" / "python3"  # that of no virtual environment
+    folder = python.parent
     if is_in_venv:
-        subprocess.run(
-            [getattr(sys, "_base_executable"), "-m", "venv", "--without-pip", "--system-site-packages", tree / "own"], check=True
-        )
+        subprocess.run([python, "-m", "venv", "--without-pip", "--system-site-packages", tree / "own"], check=True)
         folder = tree / "own" / "bin"
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(tree)}
     subprocess.run(["bash", "scripts/gpu/1_install.sh"], cwd=tree, env=environment, capture_output=True)  # no torch
