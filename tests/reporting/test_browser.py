@@ -36,9 +36,14 @@ onload = () => {{
     button.click();
     orders[turn] = [first(), table.tHead.rows[0].cells[column("Ours")].getAttribute("aria-sort")];
   }}
+  const width = page.documentElement.scrollWidth;
+  const wider = [320, 390, 500, 640, 641, 768, 1024, 1240, 1241, 1280].filter((pixels) => {{
+    frame.style.width = `${{pixels}}px`;
+    return page.documentElement.scrollWidth > pixels;
+  }});
+  frame.style.width = "{width}px";
   document.getElementById("found").textContent = JSON.stringify({{
-    orders, inView,
-    width: page.documentElement.scrollWidth,
+    orders, inView, width, wider,
     shown: [...table.tHead.rows[0].cells].filter(shown).map((cell) => cell.textContent),
     requests: frame.contentWindow.performance.getEntriesByType("resource").map((entry) => entry.name),
     broken: [...page.images].filter((image) => !image.complete || image.naturalWidth === 0).length,
@@ -101,6 +106,7 @@ def test_a_click_on_a_title_sorts_by_number_and_a_third_one_undoes_it(folder: Pa
 def test_on_a_phone_the_figures_are_in_view_and_nothing_scrolls_sideways(folder: Path) -> None:
     found = seen_at(folder, 390)
     assert found["width"] <= 390 and found["inView"]
+    assert found["wider"] == []  # of phones, tablets and windows
     assert found["shown"] == ["Model", "Ours", "Published", "Difference"]
 
 
