@@ -154,6 +154,25 @@ def check_model(params: Params, name: str, profile: str) -> Config:
         return build_model(params, name, profile, CIFAR10).config
 
 
+def _check_fit_images(params: Params, name: str, profile: str) -> None:
+    """Refuses more components than the images that a mixture is fitted on can fill, as its fit would.
+
+    Raises: ConfigError.
+    """
+    values = params.model_section(name, profile, "model")
+    if "min_images" not in values:
+        return
+    config = model_config(params, name, profile).model_dump()
+    available = params.common_config(profile).run.num_training_images
+    available = min(available, config["num_fit_images"] or available)
+    if config["num_components"] * max(config["min_images"], 1) > available:
+        place = params.where(name, profile, "model", "num_components")
+        raise ConfigError(
+            f"{place}: {config['num_components']} components of at least {max(config['min_images'], 1):g} images "
+            f"(min_images) do not fit in the {available} that there are (num_fit_images)"
+        )
+
+
 def build_model(params: Params, name: str, profile: str, spec: ImageSpec) -> Model:
     """An untrained model. Raises: ConfigError if its block is wrong or the architecture cannot take the image size."""
     return _build(model_class(name), params, name, profile, spec)
@@ -196,7 +215,7 @@ def validate(params: Params, profile: str) -> CommonConfig:
         problems.append("suite: empty; name at least one model")
     problems += _unknown_keys(params) + _short_scores(params)
     for name in params.suite:
-        for check in (check_model, training_config, evaluation_config, _check_compression):
+        for check in (check_model, _check_fit_images, training_config, evaluation_config, _check_compression):
             try:
                 check(params, name, profile)
             except ConfigError as error:

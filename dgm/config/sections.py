@@ -14,6 +14,10 @@ MAX_IMAGES = 50_000  # of CIFAR-10, and so of a batch
 MAX_STEPS = 100_000_000
 MAX_DRAWS = 100_000
 MAX_THREADS = 4096
+MAX_RATE = 1000.0
+MIN_TEMPERATURE = 1e-6  # logits are divided by it in float32
+MAX_NORM = 1e12  # of gradients: so large, nothing is clipped
+MAX_SECONDS = 1e9
 MAX_SEED = 2**63 - 1
 
 
@@ -37,7 +41,7 @@ class SamplingConfig(Config):
     """common.<profile>.sampling: the grid of samples and of completions."""
 
     num_images: int = Field(gt=0, le=MAX_DRAWS)
-    temperature: float = Field(gt=0)
+    temperature: float = Field(ge=MIN_TEMPERATURE, le=MAX_RATE)
     num_completions: int = Field(ge=0, le=NUM_TEST_IMAGES)
 
 
@@ -85,7 +89,7 @@ class PPCALadderConfig(Config):
     num_test_images: int = Field(gt=1, le=NUM_TEST_IMAGES)
     em_components: list[int]
     num_em_iterations: int = Field(gt=0, le=MAX_STEPS)
-    em_tolerance_bits: float = Field(gt=0)
+    em_tolerance_bits: float = Field(gt=0, le=MAX_RATE)
 
     @field_validator("em_components")
     @classmethod
@@ -154,18 +158,18 @@ class TrainingConfig(Config):
     """
 
     optimizer: Literal["adamw", "muon"]
-    learning_rate: float = Field(gt=0)
-    muon_learning_rate: float | None = Field(default=None, gt=0, validate_default=True)
+    learning_rate: float = Field(gt=0, le=MAX_RATE)
+    muon_learning_rate: float | None = Field(default=None, gt=0, le=MAX_RATE, validate_default=True)
     beta1: float = Field(ge=0, lt=1)
     beta2: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
+    weight_decay: float = Field(ge=0, le=MAX_RATE)
     batch_size: int = Field(gt=0, le=MAX_IMAGES)
     num_slices: int = Field(default=1, gt=0, le=MAX_IMAGES)
     max_steps: int = Field(gt=0, le=MAX_STEPS)
-    max_seconds: float | None = Field(gt=0)
+    max_seconds: float | None = Field(gt=0, le=MAX_SECONDS)
     warmup_fraction: float = Field(ge=0, lt=1)
     decay_fraction: float = Field(ge=0, le=1)
-    gradient_clip: float = Field(gt=0)
+    gradient_clip: float = Field(gt=0, le=MAX_NORM)
     ema_decay: float = Field(ge=0, lt=1)
     horizontal_flip: bool
     precision: Literal["float32", "bfloat16"]

@@ -37,6 +37,7 @@ def test_the_files_of_the_repository_and_a_project_without_a_lock_are_fine(proje
     [
         ("dvc.lock", LOCK + "  chec", r"line 7: .*; `git checkout dvc\.lock` takes the last committed one back"),
         ("dvc.lock", LOCK[: LOCK.index("    cmd")], "stage check has no cmd: the file is cut; `git"),
+        ("dvc.lock", "stages:\n  check: {deps: []}\n", "stage check has no cmd: the file is cut; `git"),
         ("dvc.lock", LOCK[: LOCK.index("  check")], r"has no stages, it holds \{.*; `git checkout"),
         ("dvc.lock", "", "has no stages, it holds None; `git checkout"),
         ("dvc.lock", LOCK + "<<<<<<< HEAD\n", "line 7: '<<<<<<< HEAD': a merge left its conflict here; keep one"),

@@ -12,7 +12,7 @@ from dgm.config.construction import MAX_NUMBERS
 from dgm.config.params import Params, load_params
 from dgm.config.parse import ConfigError
 from dgm.registry import MODELS
-from dgm.settings import build_model, check_model, model_config
+from dgm.settings import build_model, check_model, model_config, training_config, validate
 from dgm.types import CIFAR10
 
 PARAMS = load_params()
@@ -85,3 +85,27 @@ def test_what_is_too_much_is_named_with_its_limit_by_check_and_by_training(
 def test_many_problems_of_one_section_are_counted() -> None:
     text = refusal(changed("made", {"hidden_sizes": [-1] * 500}), "made")
     assert text is not None and len(text.splitlines()) == 21 and text.endswith("and 480 further problems")
+
+
+@pytest.mark.parametrize(
+    ("values", "available"), [({"num_fit_images": 5}, "5"), ({"num_fit_images": None, "min_images": 20_000.0}, "45000")]
+)
+def test_a_mixture_of_more_components_than_its_images_fill_is_refused_before_the_fit(
+    values: dict[str, Any], available: str
+) -> None:
+    message = rf"model\.num_components: 3 components of at least .* do not fit in the {available} that there are"
+    with pytest.raises(ConfigError, match=message):
+        validate(
+            changed("mixture_of_gaussians", values).model_copy(update={"suite": ["mixture_of_gaussians"]}), "smoke"
+        )
+
+
+@pytest.mark.parametrize("value", [1e308, 1e15, math.inf, math.nan, -1.0, 10**17])
+@pytest.mark.parametrize(
+    "key",
+    ["learning_rate", "muon_learning_rate", "weight_decay", "max_seconds", "gradient_clip", "batch_size", "max_steps"],
+)
+def test_numbers_of_training_have_limits(key: str, value: float) -> None:
+    params = PARAMS.changed("pixelcnn", "smoke", {"training": {key: value}})
+    with pytest.raises(ConfigError, match=rf"^models\.pixelcnn\.smoke\.training\.{key}: .*, got \S+$"):
+        training_config(params, "pixelcnn", "smoke")
