@@ -15,7 +15,7 @@ IF_CUT := "If dvc.lock is invalid (a kill may cut it): git checkout dvc.lock; no
 CHECK := python -m stages.documents && echo dvc repro check && { dvc repro check || \
   { dvc stage list -q > /dev/null 2>&1 || echo $(IF_CUT) >&2; false; }; }
 
-.PHONY: run weights proof test lint tests lock environment
+.PHONY: run weights proof test lint tests lock environment audit sbom
 # DVC runs one stage after the other; here each model's stages are a chain, JOBS chains side by side. A chain ends where
 # it fails. Then `dvc repro`, which alone does the same slowly, runs what is left: all failures once more, and the
 # report, whatever failed. The last line fails if anything did.
@@ -56,13 +56,26 @@ tests: $(VENV)/.ok
 environment: $(VENV)/.ok
 
 # Install torch first, by pip, so that a CPU-only wheel can be chosen; uv keeps it. The project itself is installed as a
-# link to this folder, for the `dgm` command.
+# link to this folder, for the `dgm` command. What does not have the SHA-256 of requirements.lock is refused.
 $(VENV)/.ok: requirements.lock
 	python3 -m venv $(VENV)
 	pip install -q uv torch==2.13.0
-	uv pip install -q --no-deps -r requirements.lock
+	uv pip install -q --no-deps --require-hashes -r requirements.lock
 	uv pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
 lock: $(VENV)/.ok
-	uv pip compile -q --universal --python-version 3.11 --no-emit-package torch --all-extras pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-package torch --all-extras \
+	  pyproject.toml -o requirements.lock
+
+# Known security faults of what is installed, torch included; before that sbom.json, its software bill of materials.
+# --strict: a package about which nothing can be asked is a failure.
+audit: sbom
+	uv pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > .scratch/installed.txt
+	uvx --from pip-audit==2.10.1 pip-audit --progress-spinner off --strict --disable-pip --no-deps -r .scratch/installed.txt \
+	  || { echo "make audit: a fault is published, or no answer about a package (line above): it needs PyPI itself" >&2; false; }
+
+sbom: $(VENV)/.ok
+	mkdir -p .scratch
+	uvx --from cyclonedx-bom==7.5.0 cyclonedx-py environment --output-reproducible -o .scratch/sbom.json $(VENV)/bin/python
+	mv .scratch/sbom.json sbom.json

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 from dgm import __version__
 from dgm.config.params import PARAMS_FILE, PROFILES, load_params
 from dgm.errors import StageError
+from dgm.runs.system_errors import line_of
+from dgm.runs.termination import exit_code, unwinding
+from dgm.tracking.secrets import conceal_tracebacks
 
 if TYPE_CHECKING:
     from dgm.model_api.contracts import Model
@@ -28,11 +31,13 @@ RESULT_COLUMNS = ("name", "kind", "likelihood", "test_bits_per_subpixel", "test_
 
 
 def run() -> NoReturn:
-    """The entry point: exit code 0 done, 1 expected failure with one line, 2 wrong usage, 130 interrupted."""
+    """The entry point: exit code 0 done, 1 failed with one line, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM or SIGHUP."""
+    conceal_tracebacks()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names need not be Unicode
     try:
-        sys.exit(main(sys.argv[1:]))
+        with unwinding():
+            sys.exit(main(sys.argv[1:]))
     except BrokenPipeError:  # the reader, e.g. `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -44,17 +49,16 @@ def main(argv: Sequence[str]) -> int:
     try:
         arguments.command(arguments)
         sys.stdout.flush()
-    except StageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:
         raise
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return exit_code(interrupt)
+    except Exception as error:
+        if (line := line_of(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 1
     return 0
 
 

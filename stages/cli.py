@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from dgm.config.params import PROFILES
-from dgm.config.parse import ConfigError
-from dgm.errors import StageError
 from dgm.runs.progress import is_shown
+from dgm.runs.system_errors import line_of
+from dgm.runs.termination import INTERRUPTED, Terminated, exit_code, unwinding
+from dgm.runs.unfinished import remove_unfinished, scratch_folder
+from dgm.tracking.secrets import conceal, conceal_tracebacks
 
+__all__ = ["DATA", "PAUSED", "Terminated", "make_parser", "parse_arguments", "run_stage"]
 DATA = Path("data")
 PAUSED = 75  # exit code of a training that stopped at its session's limit: the same command continues
 
@@ -37,29 +38,26 @@ def parse_arguments(description: str | None, can_pause: bool = False) -> argpars
     return make_parser(description, can_pause).parse_args()
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived, the normal way for a cluster or a container to stop a process: treated as Ctrl-C."""
-
-
 def run_stage(main: Callable[[], None]) -> NoReturn:
     """Runs the stage and leaves the process.
 
-    Exit codes: 0 done, 1 expected failure, 75 training paused, 130 interrupted by Ctrl-C, 143 by SIGTERM. Other errors
-    pass through. SIGTERM unwinds the stage as Ctrl-C does: temporary files are removed, a run in MLflow is ended.
+    Exit codes: 0 done, 1 failure, 75 training paused, 130 interrupted by Ctrl-C, 143 by SIGTERM or SIGHUP, which unwind
+    the stage as Ctrl-C does: temporary files are removed, a run in MLflow is ended. Expected failures, and memory or
+    files that are used up, are one line; other errors pass through. Nothing that is printed holds a password.
     """
-    previous = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        main()
-    except (ConfigError, StageError) as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except KeyboardInterrupt as interrupt:
-        if is_shown() and reported_by_this_rank("interrupted"):
-            print("interrupted; `dvc repro` continues from here", file=sys.stderr)
-        sys.exit(143 if isinstance(interrupt, Terminated) else 130)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    conceal_tracebacks()
+    with unwinding():
+        try:
+            remove_unfinished(scratch_folder())
+            main()
+        except KeyboardInterrupt as interrupt:
+            if is_shown() and reported_by_this_rank("interrupted"):
+                print(INTERRUPTED, file=sys.stderr)
+            sys.exit(exit_code(interrupt))
+        except Exception as error:
+            if (line := line_of(error)) is None:
+                raise
+            fail(conceal(line))
     sys.exit(0)
 
 
@@ -76,8 +74,3 @@ def reported_by_this_rank(text: str) -> str | None:
     from dgm.ranks import reported  # imports torch, which some stages do without
 
     return reported(text)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut the cleaning up short
-    raise Terminated

@@ -12,7 +12,7 @@ from dgm.data.arrays import load_arrays
 from dgm.errors import StageError
 from dgm.fingerprints import current_key, fingerprint, training_key
 from dgm.model_api.contracts import AutoregressiveModel
-from dgm.runs.atomic import array_digest
+from dgm.runs.atomic import array_digest, check_writable
 from dgm.runs.checked import write_json
 from dgm.runs.files import RunFiles
 from dgm.runs.nats import scored_nats
@@ -34,6 +34,7 @@ def examine_row(name: str, profile: str, params: Params, device_name: str | None
     """Asks the trained model and writes the record. Raises: StageError if a check fails, or it was not trained."""
     files, common = RunFiles(profile, name), params.common_config(profile)
     config = common.conformance
+    check_writable(files.conformance)
     device = prepare_device(common.run, device_name)
     model = build_scored_model(params, name, profile, CIFAR10)
     weights_sha256 = load_trained(files, model, training_key(params, name, profile))

@@ -27,11 +27,12 @@ from dgm.errors import StageError
 from dgm.fingerprints import training_key
 from dgm.model_api.contracts import Fitted, GradientTrained, Model
 from dgm.ranks import ALONE, Ranks, take_place, this_rank
-from dgm.runs.atomic import check_writable, file_digest
+from dgm.runs.atomic import file_digest
 from dgm.runs.checkpoint import Scratch
 from dgm.runs.files import RunFiles
 from dgm.runs.provenance import make_provenance
 from dgm.runs.records import Provenance, write_curve, write_record
+from dgm.runs.system_errors import shortage
 from dgm.runs.weights import save_weights
 from dgm.seeds import Stream, seed_global
 from dgm.settings import acting_values, build_model, training_config
@@ -39,8 +40,10 @@ from dgm.tracking.mlflow_store import open_run
 from dgm.tracking.untracked_run import UntrackedRun
 from dgm.types import CIFAR10, Images
 from stages.cli import DATA, PAUSED, parse_arguments, run_stage
+from stages.compiler import compiling
 from stages.device import prepare_device
 from stages.launch import start_processes
+from stages.outputs import check_outputs
 
 MAX_COUNTED_IMAGES = 32  # floating-point operations are counted on a batch, or on this many of its images
 UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)  # a checkpoint that is none of ours
@@ -57,6 +60,11 @@ class Job:
     run: RunConfig
     device: torch.device
     ranks: Ranks = ALONE
+
+    @property
+    def where(self) -> str:
+        """Of its settings in params.yaml."""
+        return f"models.{self.model}.{self.profile}.training"
 
 
 @dataclass(frozen=True)
@@ -89,10 +97,12 @@ def train(name: str, profile: str, params: Params, device: str | None, limits: L
     files, key = RunFiles(profile, name), training_key(params, name, profile)
     if ranks.count > num_slices(config):
         raise StageError(too_many_ranks(job, config))
+    scratch, compiled = Scratch(profile, name, key), compiling(config, job.device.type, job.where)
     if not ranks.is_first:
-        return follow(job, config, Scratch(profile, name, key))
-    check_writable(files.weights, files.curve, files.provenance)
-    with Scratch(profile, name, key) as scratch:
+        with compiled:
+            return follow(job, config, scratch)
+    check_outputs(files, scratch.folder, build_model(params, name, profile, CIFAR10))
+    with compiled, scratch:
         saved = scratch.load()
         with open_run(profile, name, key, saved.get("run") if saved else None, "train") as run:
             run.log_params(recorded_params(params, name, profile))
@@ -109,7 +119,7 @@ def train(name: str, profile: str, params: Params, device: str | None, limits: L
                 else:
                     result = learn_by_gradient(job, config, session)
             except UNFIT as error:
-                if isinstance(error, StageError) or not has_saved or session.is_restored:
+                if isinstance(error, StageError) or not has_saved or session.is_restored or shortage(error):
                     raise
                 raise StageError(scratch.unfit(error)) from None
             if not result.is_finished:

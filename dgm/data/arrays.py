@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Generator
@@ -16,8 +15,12 @@ from numpy.typing import NDArray
 from dgm.data import verify
 from dgm.errors import StageError
 from dgm.runs.atomic import write_array
+from dgm.runs.locks import FileLock, LockHeldError
+from dgm.runs.room import check_room
+from dgm.runs.system_errors import unreadable
 from dgm.types import CIFAR10, NUM_TEST_IMAGES, NUM_TRAIN_IMAGES
 
+WRITING_SECONDS = 600.0  # for another process that writes them; a slow disk takes seconds
 _FILES = ("train.npy", "test.npy")
 _REMEDY = "run `dvc repro download`"
 
@@ -67,10 +70,11 @@ def save_arrays(folder: Path, arrays: CifarArrays, scratch: Path) -> None:
 
     Until both are whole they are in `scratch`, so that a killed run leaves nothing in `folder`; what an earlier
     killed run left in `scratch` is removed. Two runs at once write one after the other.
-    Raises: OSError naming the path.
+    Raises: OSError naming the path; StageError if there is no room.
     """
     with _one_writer(scratch):
         folder.mkdir(parents=True, exist_ok=True)
+        check_room({folder: arrays.train.nbytes + arrays.test.nbytes})
         unfinished = _unfinished(folder, scratch)
         for leftover in unfinished:
             shutil.rmtree(leftover, ignore_errors=True)
@@ -107,11 +111,22 @@ def _unfinished(folder: Path, scratch: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def _one_writer(scratch: Path) -> Generator[None]:
-    """Waits until no other process writes; the system takes the lock from a process that ends, however it ends."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    with (scratch / "download.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Waits until no other process writes; the system takes the lock from a process that ends, however it ends.
+
+    Raises: DataError if that takes too long.
+    """
+    lock = FileLock(scratch / "download.lock")
+    try:
+        lock.acquire(WRITING_SECONDS)
+    except LockHeldError as error:
+        raise DataError(
+            f"{error.path}: process {error.holder} has been writing CIFAR-10 for {WRITING_SECONDS / 60:.0f} minutes; "
+            "stop it, then run `dvc repro download` again"
+        ) from None
+    try:
         yield
+    finally:
+        lock.release(remove=False)
 
 
 def _load(path: Path, num_images: int) -> NDArray[np.uint8]:
@@ -120,7 +135,7 @@ def _load(path: Path, num_images: int) -> NDArray[np.uint8]:
     except FileNotFoundError:
         raise DataError(f"{path}: missing; {_REMEDY}") from None
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); delete it and {_REMEDY}") from None
+        raise DataError(f"{path}: {unreadable(error, _REMEDY, damaged='cannot be read')}") from None
     expected = (num_images, *CIFAR10.shape)
     if array.shape != expected or array.dtype != np.uint8:
         found = f"{array.dtype} {array.shape}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,37 +13,44 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from dgm.errors import StageError
+from dgm.runs.system_errors import errno_of, reason_of, remedy_for, unreadable
+from dgm.runs.unfinished import Unfinished, probe, remove_unfinished
+
+WRITABLE = "make the folder writable"
 
 
 @contextmanager
 def atomic_file(path: Path) -> Generator[BinaryIO]:
     """A binary file that appears under `path` whole, or not at all.
 
-    Raises: OSError naming the path (disk full, folder read-only); the temporary file is removed.
+    Raises: OSError naming the path (disk full, folder read-only) and the remedy; the temporary file is removed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        unfinished = Unfinished(path)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}: make the folder writable", str(path)) from None
+        remedy = remedy_for(error, WRITABLE, WRITABLE)
+        raise OSError(error.errno, f"{error.strerror}: {remedy}", str(path)) from None
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with unfinished.file as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+            os.chmod(unfinished.path, 0o644)
+            os.replace(unfinished.path, path)  # while it is locked: nobody takes it for a dead writer's
     except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            reason = error.strerror or str(error)  # numpy's own errors on a full disk carry no errno
-            raise OSError(error.errno, f"{reason}: nothing was written", str(path)) from None
+        unfinished.path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(unfinished.path)):
+            remedy = remedy_for(error, "", WRITABLE)
+            text = f"{reason_of(error)}: nothing was written" + (f"; {remedy}" if remedy else "")
+            raise OSError(errno_of(error), text, str(path)) from None
         raise
 
 
 def check_writable(*paths: Path) -> None:
     """Makes sure that files can be written under these names, before the work that fills them; leaves nothing behind.
 
+    What a killed write of one of them left beside it is removed.
     Raises: StageError naming the path and what is in its way.
     """
     for path in paths:
@@ -56,11 +62,11 @@ def check_writable(*paths: Path) -> None:
                 raise StageError(f"{path}: is a folder; name a file")
             if not folder.is_dir():
                 raise StageError(f"{path}: cannot be written, because {folder} is not a folder; name another one")
-            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
-            os.close(descriptor)
-            os.unlink(temporary)
+            remove_unfinished(folder, path.name)
+            probe(folder, path.name)
         except OSError as error:
-            raise StageError(f"{path}: cannot be written ({error.strerror}); make its folder writable") from None
+            remedy = remedy_for(error, "make its folder writable", "make its folder writable")
+            raise StageError(f"{path}: cannot be written ({reason_of(error)}); {remedy}") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -80,8 +86,8 @@ def read_array(path: Path, remedy: str) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise StageError(f"{path}: absent; {remedy}") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise StageError(f"{path}: damaged ({error}); delete it and {remedy}") from None
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise StageError(f"{path}: {unreadable(error, remedy)}") from None
 
 
 def array_digest(array: np.ndarray) -> str:

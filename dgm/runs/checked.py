@@ -15,12 +15,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from dgm.errors import StageError
 from dgm.runs.atomic import write_text
 from dgm.runs.files import RunFiles
+from dgm.runs.system_errors import unreadable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-REMEDY = "delete it and run `dvc repro`"
+RERUN = "run `dvc repro`"
+REMEDY = f"delete it and {RERUN}"
 LONGEST_SHOWN = 60  # characters of a damaged value or name that a message repeats
 
 Row = TypeVar("Row", bound="DataclassInstance")
@@ -65,7 +67,7 @@ def read_json(path: Path, kind: type[Row], remedy: str = REMEDY) -> Row:
     except ValidationError as error:
         raise StageError(f"{path}: {first_fault(error)}; {remedy}") from None
     except OSError as error:
-        raise StageError(f"{path}: cannot be read ({error.strerror})") from None
+        raise StageError(f"{path}: {unreadable(error, RERUN)}") from None
 
 
 def own(path: Path, record: Own | None, files: RunFiles) -> Own | None:
@@ -94,7 +96,7 @@ def read_csv(path: Path, kind: type[Row]) -> list[Row]:
     except FileNotFoundError:
         raise StageError(f"{path}: absent; run `dvc repro`") from None
     except OSError as error:
-        raise StageError(f"{path}: cannot be read ({error.strerror})") from None
+        raise StageError(f"{path}: {unreadable(error, RERUN)}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise StageError(f"{path}: not a CSV table ({error}); {REMEDY}") from None
     if not lines or lines[0] != columns:

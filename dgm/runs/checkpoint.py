@@ -28,8 +28,10 @@ from dgm.runs.scratch_files import (
     files_of,
     unfinished_files,
 )
+from dgm.runs.system_errors import errno_of, reason_of, remedy_for
 
 DIGEST_BYTES = hashlib.sha256().digest_size
+REPAIR = "make its folder writable"
 PLAIN_TYPES = (int, float, bool, str, type(None))
 KINDS: dict[str, type] = {  # of the entries that training reads before its first step
     **dict.fromkeys(("step", "iteration", "images_seen", "interval_images"), int),
@@ -77,8 +79,9 @@ class Scratch:
             ) from None
         except OSError as error:
             self._lock.release(remove=False)
+            remedy = f"make {self.folder} writable"
             raise StageError(
-                f"{self._lock.path}: cannot be locked ({error.strerror}); make {self.folder} writable"
+                f"{self._lock.path}: cannot be locked ({reason_of(error)}); {remedy_for(error, remedy, remedy)}"
             ) from None
         return self
 
@@ -108,7 +111,7 @@ class Scratch:
         except OSError as error:
             raise StageError(
                 f"{self._newest}: the checkpoint was not written ({error.strerror or error}); the one before it is "
-                "intact: make room, then run `dvc repro` again to go on from there"
+                f"intact: {remedy_for(error, REPAIR, REPAIR)}, then run `dvc repro` again to go on from there"
             ) from None
 
     def load(self) -> dict[str, Any] | None:
@@ -123,7 +126,8 @@ class Scratch:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise StageError(f"{path}: the checkpoint cannot be read ({error.strerror})") from None
+                what = f"the checkpoint cannot be read ({reason_of(error)})"
+                raise StageError(f"{path}: {what}; {remedy_for(error, 'look what it is')}") from None
             except ValueError as error:
                 problems.append(f"{path}: damaged checkpoint ({error})")
                 continue
@@ -166,6 +170,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         check_plain(state, "state")
     except Exception as error:  # a file made up to harm raises anything
+        if errno_of(error) is not None:  # memory is used up: the file may be whole
+            raise
         raise ValueError(f"not plain tensors and numbers: {type(error).__name__}") from None
     if not isinstance(state, dict):
         raise ValueError(f"holds no state but {type(state).__name__}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import time
 from pathlib import Path
 
 RETRY_SECONDS = 0.02
+SILENT_SECONDS = 2.0  # a wait that is longer says so
 
 
 class LockHeldError(Exception):
@@ -32,12 +34,18 @@ class FileLock:
     def acquire(self, wait_seconds: float) -> None:
         """Makes the folder and the file if need be, and writes the process id into it.
 
+        A wait of over two seconds says on stderr for whom it waits, and how long at most.
         Raises: LockHeldError if another process holds the lock for `wait_seconds`; OSError (folder not writable).
         """
-        deadline = time.monotonic() + wait_seconds
+        began, is_silent = time.monotonic(), True
         while not self._try():
-            if time.monotonic() >= deadline:
+            waited = time.monotonic() - began
+            if waited >= wait_seconds:
                 raise LockHeldError(self.path, holder(self.path))
+            if is_silent and waited >= SILENT_SECONDS:
+                line = f"waiting for process {holder(self.path)}, which holds {self.path}, {wait_seconds:.0f} s at most"
+                print(line, file=sys.stderr, flush=True)
+                is_silent = False
             time.sleep(RETRY_SECONDS)
 
     def release(self, remove: bool) -> None:

@@ -17,7 +17,7 @@ from dgm.runs.locks import FileLock, LockHeldError, holder, is_held, remove_if_e
 MAGIC = b"dgm checkpoint 2\n"
 STEP_BYTES = 8
 LOCK_WAIT_SECONDS = 1.0  # a listing may hold a lock for an instant
-NAME = re.compile(r"\.?(?P<key>[A-Za-z0-9_-]+)\.(lock|pt|previous\.pt|incoming\.pt(\.[^.]+)?)")
+NAME = re.compile(r"\.?(?P<key>[A-Za-z0-9_-]+)\.(lock|pt|previous\.pt|incoming\.pt(\.[^.]+)*)")
 
 
 @dataclass(frozen=True)

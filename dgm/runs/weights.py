@@ -17,6 +17,7 @@ from dgm.runs.atomic import atomic_file, file_digest
 from dgm.runs.checked import REMEDY, own
 from dgm.runs.files import RunFiles
 from dgm.runs.records import Provenance, read_record
+from dgm.runs.system_errors import shortage, unreadable
 
 UNREADABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError)  # of a file made up to harm
 
@@ -38,8 +39,10 @@ def load_weights(path: Path, model: nn.Module, remedy: str) -> None:
     try:
         model.load_state_dict(load_file(path))
     except UNREADABLE as error:
-        raise StageError(f"{path}: damaged ({_first_of(error)}); delete it and {remedy}") from None
+        raise StageError(f"{path}: {unreadable(error, remedy)}") from None
     except RuntimeError as error:
+        if shortage(error):
+            raise
         raise StageError(f"{path}: weights of another architecture ({_first_of(error)}); {remedy}") from None
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 from dgm.runs.locks import LockHeldError
+from dgm.runs.system_errors import MEMORY, errno_of, reason_of, remedy_for
 from dgm.tracking.outbox import root_cause
-from dgm.tracking.store import VARIABLE, Store
+from dgm.tracking.secrets import PASSWORD, TOKEN, USER, VARIABLE
+from dgm.tracking.store import Store
 
+WRITABLE = "make the folder writable"
 UNSET = f"or unset {VARIABLE} (runs are then recorded in mlflow.db in the project)"
 SQLITE_CAUSES = {  # by the beginning of SQLite's error names
     "SQLITE_BUSY": ("another program is writing to it", "wait until it has finished, or stop it"),
@@ -21,8 +25,9 @@ SQLITE_CAUSES = {  # by the beginning of SQLite's error names
     "SQLITE_PERM": ("cannot be opened", "make the file and its folder readable and writable"),
     "SQLITE_FULL": ("its disk is full", "make room on the disk"),
     "SQLITE_IOERR": ("its disk reports an error", "check the disk"),
+    "SQLITE_NOMEM": ("memory is used up", MEMORY),
 }
-FULL = (errno.ENOSPC, errno.EDQUOT)
+ANY_CAUSE = ("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_READONLY")  # does not say why the system refused
 
 
 def cause_and_remedy(error: BaseException, store: Store) -> tuple[str, str]:
@@ -33,10 +38,26 @@ def cause_and_remedy(error: BaseException, store: Store) -> tuple[str, str]:
         name = getattr(link, "sqlite_errorname", None) if isinstance(link, sqlite3.Error) else None
         for beginning, (cause, remedy) in SQLITE_CAUSES.items():
             if name is not None and name.startswith(beginning):
-                return f"{cause} ({link})", remedy
+                refusal = system_refusal(store.database) if beginning in ANY_CAUSE and store.database else None
+                reason = link if refusal is None else f"{link}: {reason_of(refusal)}"
+                return f"{cause} ({reason})", remedy if refusal is None else remedy_for(refusal, remedy, remedy)
+        if not isinstance(link, OSError) and errno_of(link) is not None:  # memory or threads are used up
+            return reason_of(link), remedy_for(link, "")
     if store.database is not None:
         return database_cause(error)
     return server_cause(error)
+
+
+def system_refusal(database: Path) -> OSError | None:
+    """Why the system does not let the file be written, where SQLite does not say it; None if it does let it."""
+    try:
+        if not database.exists():
+            os.listdir(database.parent)
+            return None
+        with database.open("r+b"):
+            return None
+    except OSError as error:
+        return error
 
 
 def database_cause(error: BaseException) -> tuple[str, str]:
@@ -44,7 +65,7 @@ def database_cause(error: BaseException) -> tuple[str, str]:
     if isinstance(error, TimeoutError):
         return str(error), "its disk does not answer, or another program keeps it busy: check both"
     if isinstance(error, OSError):
-        remedy = "make room on the disk" if error.errno in FULL else "make the folder writable"
+        remedy = remedy_for(error, WRITABLE, WRITABLE)
         return f"{error.filename}: {error.strerror}" if error.filename else root_cause(error), remedy
     return root_cause(error), f"name another store in {VARIABLE}"
 
@@ -57,7 +78,7 @@ def server_cause(error: BaseException) -> tuple[str, str]:
     if status in (401, 403):
         return (
             f"it refuses the user name or password ({root_cause(error)})",
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+            f"set {USER} and {PASSWORD}, or {TOKEN}",
         )
     if isinstance(error, TimeoutError):
         return str(error), f"start the server, correct its address, {UNSET}"

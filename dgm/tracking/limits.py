@@ -8,15 +8,22 @@ from collections.abc import Callable
 from typing import TypeVar
 
 LOOK_SECONDS = 0.2
+UNDO_SECONDS = 5.0
 WORK_SECONDS = 0.3  # of processor time: much more than waiting takes
 Result = TypeVar("Result")
 
 
-def call_within(seconds: float, function: Callable[[], Result], progress: Callable[[], object] | None = None) -> Result:
+def call_within(
+    seconds: float,
+    function: Callable[[], Result],
+    progress: Callable[[], object] | None = None,
+    undo: Callable[[Result], object] | None = None,
+) -> Result:
     """What `function` returns or raises. Raises: TimeoutError after `seconds` without progress; the call is abandoned.
 
     Progress is processor time that this process has used, so that a busy machine is no reason to give up, while a lock,
-    a disk or a server that does not answer is; and a change of `progress`, which is looked at now and then.
+    a disk or a server that does not answer is; and a change of `progress`, which is looked at now and then. `undo` gets
+    what `function` returns soon after the wait for it was interrupted.
     """
     results: list[Result] = []
     errors: list[Exception] = []
@@ -38,10 +45,17 @@ def call_within(seconds: float, function: Callable[[], Result], progress: Callab
     if progress is not None:
         threading.Thread(target=watch, args=(progress,), name="tracking-watch", daemon=True).start()
     last, deadline = None, time.monotonic() + seconds
-    while thread.is_alive() and time.monotonic() < deadline:
-        thread.join(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
-        if (reached := (seen[0], time.process_time() // WORK_SECONDS)) != last:
-            last, deadline = reached, time.monotonic() + seconds
+    try:
+        while thread.is_alive() and time.monotonic() < deadline:
+            thread.join(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+            if (reached := (seen[0], time.process_time() // WORK_SECONDS)) != last:
+                last, deadline = reached, time.monotonic() + seconds
+    except KeyboardInterrupt:
+        if undo is not None:
+            thread.join(UNDO_SECONDS)
+            for result in results:
+                undo(result)
+        raise
     if errors:
         raise errors[0]
     if not results:

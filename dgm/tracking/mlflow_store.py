@@ -17,6 +17,7 @@ from dgm.runs.provenance import git_commit, git_is_dirty
 from dgm.tracking.causes import cause_and_remedy
 from dgm.tracking.database import EXPERIMENTS, create_if_absent, prepare_database
 from dgm.tracking.limits import call_within
+from dgm.tracking.secrets import PASSWORD, USER, VARIABLE
 from dgm.tracking.store import Store, find_store
 from dgm.tracking.tracked_run import TrackedRun
 from dgm.tracking.undelivered import deliver_kept, forget_status
@@ -40,7 +41,8 @@ def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str)
 
     What an earlier command could not deliver is delivered first. Where recording is switched off
     (MLFLOW_TRACKING_URI=none), or MLflow is not installed and no store is named, the run keeps nothing.
-    Raises: StageError within 20 s if the store cannot be reached or used.
+    Raises: StageError within 20 s if the store cannot be reached or used; within two minutes, of which a line on stderr
+    tells, if another process creates the database and does not come to an end.
     """
     if is_tracking_off():
         return UntrackedRun()
@@ -71,7 +73,7 @@ def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str)
     try:
         if store.database is not None:
             create_if_absent(store.database, OPENING_SECONDS)
-        return call_within(OPENING_SECONDS, connect)
+        return call_within(OPENING_SECONDS, connect, undo=lambda run: run.finish("KILLED"))
     except StageError:
         raise
     except Exception as error:  # each kind of store fails in its own way
@@ -85,7 +87,8 @@ def prepare_environment(store: Store) -> None:
         os.environ.setdefault(name, value)
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     if store.credentials is not None:
-        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = store.credentials
+        os.environ[USER], os.environ[PASSWORD] = store.credentials
+        os.environ[VARIABLE] = store.uri
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from dgm.errors import StageError
 from dgm.runs.files import project_root
+from dgm.tracking.secrets import VARIABLE, conceal, secrets_in, without_secrets
 
-VARIABLE = "MLFLOW_TRACKING_URI"
 DEFAULT_DATABASE = "mlflow.db"
-SHORTEST_SECRET = 3  # shorter texts are only hidden inside an address: elsewhere they would garble the message
 ESCAPES = (
     "write special characters of the user name and password percent-encoded (# as %23, / as %2F, ? as %3F, [ as %5B, "
     "] as %5D, @ as %40), or give them in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -32,7 +32,7 @@ class Store:
     shown: str
     database: Path | None = None
     credentials: tuple[str, str] | None = None
-    secrets: tuple[str, ...] = ()
+    secrets: frozenset[str] = frozenset()
 
     @property
     def is_own(self) -> bool:
@@ -48,11 +48,7 @@ class Store:
 
     def conceal(self, text: str) -> str:
         """`text` without the secrets of the store's address."""
-        for secret in self.secrets:
-            text = text.replace(f"{secret}@", "***@")
-            if len(secret) >= SHORTEST_SECRET:
-                text = text.replace(secret, "***")
-        return text
+        return conceal(text, self.secrets)
 
 
 def find_store() -> Store:
@@ -64,6 +60,8 @@ def find_store() -> Store:
     if not uri:
         return database_store(project_root() / DEFAULT_DATABASE, "")
     scheme, separator, rest = uri.partition("://")
+    scheme = scheme.lower() if separator else scheme  # as MLflow reads it
+    uri = f"{scheme}{separator}{rest}"
     if scheme.startswith("sqlite"):
         return parse_database(uri)
     if scheme in ("http", "https") and separator:
@@ -92,7 +90,7 @@ def parse_database(uri: str) -> Store:
         url = None
     if url is None or not url.database or url.host or url.database == ":memory:":
         raise StageError(
-            f"{VARIABLE}={uri[:200]}: names no database file; write sqlite:///mlflow.db (in the project) or "
+            f"{VARIABLE} {shown_text(uri)}: names no database file; write sqlite:///mlflow.db (in the project) or "
             "sqlite:////folder/mlflow.db (four slashes: anywhere)"
         )
     _, mark, query = uri.partition("?")
@@ -123,48 +121,45 @@ def parse_server(scheme: str, rest: str) -> Store:
         f"{scheme}://{place}{parts.path}",
         shown,
         credentials=(unquote(user), unquote(password)),
-        secrets=secrets_in(user_info),
+        secrets=frozenset(secrets_in(f"{scheme}://{rest}")),
     )
 
 
 def parse_other(scheme: str, rest: str) -> Store:
     """A database server, or a store of a plug-in: MLflow is given the address as it is."""
-    user_info, at, _ = rest.rpartition("@")
-    query = rest.partition("?")[2]
-    return Store(
-        f"{scheme}://{rest}",
-        without_secrets(scheme, rest),
-        secrets=(*(secrets_in(user_info) if at else ()), *((query,) if query else ())),
-    )
+    uri = f"{scheme}://{rest}"
+    return Store(uri, without_secrets(scheme, rest), secrets=frozenset(secrets_in(uri)))
 
 
 def parse_folder(uri: str) -> Store:
     """Raises: StageError: MLflow has given up folders as stores, and other texts are addresses without http://."""
     if "@" in uri or (":" in uri and not uri.startswith("file:")):
-        shown = f"***@{uri.rpartition('@')[2]}" if "@" in uri else uri
-        shown = shown.partition("?")[0]
-        raise StageError(f"{VARIABLE} {shown[:200]}: has no scheme; write http:// or https:// before a server's name")
+        raise StageError(
+            f"{VARIABLE} {shown_text(uri)}: has no scheme; write http:// or https:// before a server's name"
+        )
     if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
         raise StageError(
-            f"{VARIABLE} {uri[:200]}: MLflow no longer records in folders; write sqlite:///mlflow.db (artifacts "
+            f"{VARIABLE} {shown_text(uri)}: MLflow no longer records in folders; write sqlite:///mlflow.db (artifacts "
             "then go to mlruns in the project) or unset it"
         )
-    path = unquote(urlsplit(uri).path) if uri.startswith("file:") else uri
+    path = unquote(path_of(uri)) if uri.startswith("file:") else uri
     location = Path(os.path.normpath(project_root() / path)).as_uri()
     return Store(location, location)
 
 
-def without_secrets(scheme: str, rest: str) -> str:
-    """An address for people: nothing before its last @, and nothing after a question mark or a number sign."""
-    end = min((rest.find(mark) for mark in "?#" if mark in rest), default=len(rest))
-    if "@" in rest[end:]:  # part of a password, or of a token: what is what cannot be told
-        return f"{scheme}://***"
-    head, tail = rest[:end], "?***" if end < len(rest) else ""
-    return f"{scheme}://***@{head.rpartition('@')[2]}{tail}" if "@" in head else f"{scheme}://{head}{tail}"
+def path_of(uri: str) -> str:
+    """The path of a file: URI. Raises: StageError."""
+    try:
+        return urlsplit(uri).path
+    except ValueError:
+        raise StageError(f"{VARIABLE} {shown_text(uri)}: is no address of a folder; write file:///FOLDER") from None
 
 
-def secrets_in(user_info: str) -> tuple[str, ...]:
-    """The texts of USER:PASSWORD that must not be printed, the longest first."""
-    _, _, password = user_info.partition(":")
-    found = {user_info, unquote(user_info), password, unquote(password)} - {""}
-    return tuple(sorted(found, key=len, reverse=True))
+def shown_text(uri: str) -> str:
+    """A text that is no address of ours, short and without what may be its secrets."""
+    scheme, separator, rest = uri.partition("://")
+    if separator:
+        return without_secrets(scheme, rest)[:200]
+    shown = without_secrets("", uri).removeprefix("://")
+    head, colon, tail = shown.partition(":")
+    return (shown if re.match(r"\d*(/|$)", tail) else f"{head}{colon}***")[:200]  # USER:PASSWORD, unlike HOST:PORT

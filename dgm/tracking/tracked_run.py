@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -94,15 +94,24 @@ class TrackedRun:
         self._is_finished = True
         if status != "RUNNING":
             self._put("status", "status", status)
-        if left := self._outbox.close(FINISH_SECONDS):
-            reason = self._conceal(self._outbox.last_error)
-            warning = f"warning: MLflow did not take {len(left)} records of run {self.run_id} ({reason})"
-            try:
-                path = keep_undelivered(self.run_id, left)
-                print(f"{warning}; they are kept in {path}; the next command sends them", file=sys.stderr, flush=True)
-            except OSError as error:
-                place = error.filename or undelivered_folder()
-                print(f"{warning}; nor could they be kept in {place}: {error.strerror}", file=sys.stderr, flush=True)
+        try:
+            self._keep(self._outbox.close(FINISH_SECONDS))
+        except KeyboardInterrupt:  # the user or the cluster waits no longer
+            self._keep(self._outbox.close(0.0))
+            raise
+
+    def _keep(self, left: Sequence[Entry]) -> None:
+        """Writes down what the store did not take, with a warning."""
+        if not left:
+            return
+        reason = self._conceal(self._outbox.last_error)
+        warning = f"warning: MLflow did not take {len(left)} records of run {self.run_id} ({reason})"
+        try:
+            path = keep_undelivered(self.run_id, left)
+            print(f"{warning}; they are kept in {path}; the next command sends them", file=sys.stderr, flush=True)
+        except OSError as error:
+            place = error.filename or undelivered_folder()
+            print(f"{warning}; nor could they be kept in {place}: {error.strerror}", file=sys.stderr, flush=True)
 
     def _put(
         self, kind: Literal["metric", "param", "artifact", "status"], key: str, value: float | str, step: int = 0

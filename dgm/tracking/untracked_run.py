@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from dgm.tracking.store import VARIABLE
+from dgm.tracking.secrets import VARIABLE
 
 OFF = "none"  # the value of MLFLOW_TRACKING_URI that switches recording off
 

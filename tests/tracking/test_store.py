@@ -132,3 +132,14 @@ def test_a_healthy_address_is_shown_as_it_is(project: Path, monkeypatch: pytest.
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert find_store().uri == uri
         assert find_store().shown.rpartition("@")[2] in uri
+
+
+@pytest.mark.parametrize("uri", ["admin:s3cr3t", "uc:s3cr3t", "http://host:5000;token=s3cr3t", "host:5000;s3cr3t"])
+def test_a_secret_without_an_at_sign_is_hidden_too(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(StageError) as caught:
+        find_store()
+    assert "s3cr3t" not in str(caught.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "host:5000")
+    with pytest.raises(StageError, match=r"host:5000: has no scheme"):
+        find_store()

@@ -1,0 +1,78 @@
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: what it holds is released, temporary files are removed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = "interrupted; `dvc repro` continues from here"
+CTRL_C_CODE, TERMINATED_CODE = 130, 143  # exit codes, as shells give them
+Handler = Callable[[int, FrameType | None], object]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived, the normal way for a cluster or a container to stop a process: treated as Ctrl-C.
+
+    So is SIGHUP, which comes when a terminal or a connection closes.
+    """
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    return TERMINATED_CODE if isinstance(interrupt, Terminated) else CTRL_C_CODE
+
+
+@contextmanager
+def unwinding() -> Generator[None]:
+    """Inside the with block SIGTERM and SIGHUP raise Terminated, and Ctrl-C raises KeyboardInterrupt.
+
+    SIGHUP is passed on as SIGTERM, so that it also means what a loop inside lets SIGTERM mean. Further ones change
+    nothing: they would cut the cleaning up short. A signal that the process was told to ignore stays ignored (nohup).
+    """
+    handlers: dict[signal.Signals, Handler] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: _terminate,
+        signal.SIGHUP: _pass_on,
+    }
+    with _handled_by(handlers):
+        yield
+
+
+def end_at_once() -> None:
+    """From now on SIGTERM, SIGHUP and Ctrl-C end the process with one line: it has begun nothing yet."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+@contextmanager
+def _handled_by(handlers: dict[signal.Signals, Handler]) -> Generator[None]:
+    previous: dict[signal.Signals, signal._HANDLER] = {}  # pyright: ignore[reportPrivateUsage]
+    if threading.current_thread() is threading.main_thread():  # Python allows handlers there only
+        for number, handler in handlers.items():
+            if (before := signal.getsignal(number)) is not signal.SIG_IGN:
+                previous[number] = before
+                signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    os.write(2, f"{INTERRUPTED}\n".encode())
+    os._exit(CTRL_C_CODE if number == signal.SIGINT else TERMINATED_CODE)

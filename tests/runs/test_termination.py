@@ -1,0 +1,73 @@
+"""SIGTERM, SIGHUP and Ctrl-C, from the first import on: one line, a code that says so, and no traceback."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dgm.engine.interrupt import StopRequest
+from dgm.runs.termination import INTERRUPTED, Terminated, exit_code, unwinding
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_both_signals_unwind_once(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    unwound: list[str] = []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)  # a second one does not cut the cleaning up short
+            unwound.append("all")
+
+    with pytest.raises(Terminated) as caught, unwinding():
+        work()
+    assert unwound == ["all"]
+    assert (exit_code(caught.value), exit_code(KeyboardInterrupt())) == (143, 130)
+    assert signal.getsignal(number) is before
+
+
+def test_a_loop_that_lets_sigterm_end_the_step_lets_sighup_do_so() -> None:
+    with unwinding(), StopRequest() as stop:
+        signal.raise_signal(signal.SIGHUP)
+    assert stop.is_set
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with unwinding():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)],
+    ids=lambda value: str(value),
+)
+def test_a_signal_during_the_first_imports_is_one_line(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """The first module that is imported after the package is one that waits for the signal."""
+    (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "stages.evaluate", "--model", "made", "--profile", "smoke"]
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""}
+    before = signal.signal(number, signal.SIG_DFL)  # tests that run in the background may ignore Ctrl-C
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    signal.signal(number, before)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    time.sleep(0.05)
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[1] == f"{INTERRUPTED}\n"
+    assert process.returncode == code
