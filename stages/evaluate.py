@@ -25,6 +25,7 @@ from dgm.runs.records import Figures, Metrics, write_record
 from dgm.runs.weights import load_trained
 from dgm.settings import build_scored_model, evaluation_config
 from dgm.types import CIFAR10
+from stages.about import record_evaluation
 from stages.cli import DATA, parse_arguments, run_stage
 from stages.device import prepare_device
 from stages.launch import start_processes
@@ -77,6 +78,7 @@ def evaluate(name: str, profile: str, params: Params, device_name: str | None) -
         write_array(files.nats(split), result.nats.numpy())
     write_results(files, (key, weights_sha256), test, train, config.num_draws, model.num_parameters())
     print(f"{name} ({profile}): test {test.bits_per_subpixel:.4f} bits per sub-pixel, {test.method}")
+    record_evaluation(params, profile, name, key)
 
 
 def write_results(

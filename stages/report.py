@@ -21,7 +21,9 @@ from dgm.runs.atomic import atomic_file
 from dgm.runs.files import RunFiles
 from dgm.settings import build_model
 from dgm.tracking.results import record_results
+from dgm.tracking.untracked_run import is_tracking_off
 from dgm.types import CIFAR10
+from stages.about import about
 from stages.cli import DATA, run_stage
 from stages.expected import expected_record, expected_tables
 
@@ -57,7 +59,10 @@ def write_report(profile: str) -> None:
     for name, content in report.files.items():
         with atomic_file(folder / name) as file:
             file.write(content)
-    record_results(profile, [model for model in params.suite if model not in report.damaged_models], current)
+    if not is_tracking_off():
+        recorded = [model for model in params.suite if model not in report.damaged_models]
+        said = {model: about(params, profile, model, report.tiers.get(model)) for model in recorded}
+        record_results(profile, recorded, current, said)
     for alarm in report.alarms:
         print(f"alarm ({profile}): {alarm}")
     if report.faults:  # at the end: a damaged file of one model must not take the other models' rows down

@@ -30,15 +30,18 @@ from dgm.ranks import ALONE, Ranks, take_place, this_rank
 from dgm.runs.atomic import file_digest
 from dgm.runs.checkpoint import Scratch
 from dgm.runs.files import RunFiles
-from dgm.runs.provenance import make_provenance
+from dgm.runs.provenance import device_name, make_provenance, package_versions
 from dgm.runs.records import Provenance, write_curve, write_record
 from dgm.runs.system_errors import shortage
 from dgm.runs.weights import save_weights
 from dgm.seeds import Stream, seed_global
 from dgm.settings import acting_values, build_model, training_config
+from dgm.tracking.experiment import NOTE
 from dgm.tracking.mlflow_store import open_run
+from dgm.tracking.results import machine_tags
 from dgm.tracking.untracked_run import UntrackedRun
 from dgm.types import CIFAR10, Images
+from stages.about import about
 from stages.cli import DATA, PAUSED, parse_arguments, run_stage
 from stages.compiler import compiling
 from stages.device import prepare_device
@@ -105,7 +108,10 @@ def train(name: str, profile: str, params: Params, device: str | None, limits: L
     with compiled, scratch:
         saved = scratch.load()
         with open_run(profile, name, key, saved.get("run") if saved else None, "train") as run:
+            said = about(params, profile, name)
             run.log_params(recorded_params(params, name, profile))
+            run.set_tags({"family": said.family, NOTE: said.note_of(run.run_id)})
+            run.set_tags(machine_tags(device_name(str(job.device)), package_versions()))
             kind = JointSession if num_slices(config) > 1 else Session
             session = kind(scratch, run, saved, limits.checkpoint_seconds, limits.stop_after_seconds)
             has_saved = saved is not None
@@ -160,8 +166,8 @@ def too_many_ranks(job: Job, config: TrainingConfig | FitConfig) -> str:
 
 
 def recorded_params(params: Params, name: str, profile: str) -> dict[str, Any]:
-    """What a run in MLflow says of its settings."""
-    return {"model": acting_values(params, name, profile), "common": params.common_config(profile).run.model_dump()}
+    """What a run in MLflow says of its settings: model.<key>, training.<key> and so on, and run.<key>."""
+    return {**acting_values(params, name, profile), "run": params.common_config(profile).run.model_dump()}
 
 
 def learn_by_gradient(job: Job, config: TrainingConfig, session: Session) -> TrainingResult:

@@ -105,7 +105,7 @@ def profile_figures(
         figures |= {f"{row.model}.{name}": value for name, value in _of_row(row).items()}
         if row.is_current and row.model in settings.models:
             for name, value in settings.models[row.model].values.items():
-                figures[f"{row.model}.settings.{name}"] = _plain(value)
+                figures[f"{row.model}.settings.{name}"] = plain(value)
     tested = [(row.model, row.test_bits) for row in rows if row.test_bits is not None]
     figures |= {f"gain.{old}.{new}": bits - better for old, bits in tested for new, better in tested}
     for codec in codecs:
@@ -124,7 +124,8 @@ def profile_figures(
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def _plain(value: object) -> Value:
+def plain(value: object) -> Value:
+    """A setting as a sentence shows it: nothing is 0, a list is its parts with commas."""
     if value is None:
         return 0
     if isinstance(value, (int, float, str)):

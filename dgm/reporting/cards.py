@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from latex2mathml.converter import convert
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -63,6 +62,12 @@ def load_cards(folder: Path = FOLDER) -> dict[str, Card]:
     return {model: cards[model] for model in (*CATALOGUE, *sorted(set(cards) - set(CATALOGUE))) if model in cards}
 
 
+def load_card(model: str, folder: Path = FOLDER) -> Card | None:
+    """The card of one model; None if it has none. Raises: StageError naming file and field."""
+    path = folder / f"{model}.yaml"
+    return _card(path) if path.exists() else None
+
+
 def _card(path: Path) -> Card:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -85,6 +90,8 @@ def filled(text: str, results: Figures) -> str:
 
 def mathml(latex: str) -> str:
     """The equation as a MathML element, which browsers draw without a script. Raises: ValueError if it is no LaTeX."""
+    from latex2mathml.converter import convert  # of the extra "reports", which training does without
+
     try:
         element = convert(_FUNCTION.sub(r"\\\1\\,", latex), display="block")  # the library sets "log p" as "logp"
     except Exception as error:  # the library's exceptions have no common class

@@ -21,7 +21,7 @@ from dgm.reporting.plots import ladder_png, ppca_ladder_png, training_curves_png
 from dgm.reporting.rows import ProofCodes, Row, attempt, bound_terms, paired_differences, result_rows
 from dgm.reporting.settings_notes import NO_SETTINGS, ProfileSettings, with_acting_parameters
 from dgm.reporting.tables import latex, markdown
-from dgm.reporting.tiers import with_alarms
+from dgm.reporting.tiers import tier, with_alarms
 from dgm.runs.certificates import FOLDER, read_certificates
 from dgm.runs.checked import csv_text
 from dgm.runs.files import RunFiles, ladder_file, reference_codecs_file
@@ -32,13 +32,15 @@ from dgm.runs.records import ReferenceCodec, Rung, read_reference_codecs, read_r
 class Report:
     """`files`: name under reports/<profile>/ -> content. `faults`: one line per damaged run file, which is left out.
 
-    `alarms`: one line per row whose figure is too good to be believed as it stands.
+    `alarms`: one line per row whose figure is too good to be believed as it stands. `tiers`: by model, how far its
+    figure is proven.
     """
 
     files: Mapping[str, bytes]
     faults: tuple[str, ...]
     damaged_models: frozenset[str]
     alarms: tuple[str, ...]
+    tiers: Mapping[str, str]
 
 
 def make_report(
@@ -104,7 +106,8 @@ def make_report(
     }
     contents = {name: text.encode("utf-8") for name, text in texts.items()} | pictures
     alarms = tuple(row.alarm for row in rows if row.alarm)
-    return Report(contents, tuple(faults), frozenset(row.model for row in rows if row.faults), alarms)
+    damaged_models = frozenset(row.model for row in rows if row.faults)
+    return Report(contents, tuple(faults), damaged_models, alarms, {row.model: tier(row) for row in rows})
 
 
 def _samples(rows: Sequence[Row], profile: str, root: Path, faults: list[str]) -> dict[str, Samples]:

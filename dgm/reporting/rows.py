@@ -143,7 +143,7 @@ def result_rows(
     found = {path.stem for path in (*files.metrics.parent.glob("*.json"), *files.curve.parent.glob("*.csv"))}
     models = [*CATALOGUE, *sorted(found - set(CATALOGUE))]
     return [
-        _row(
+        result_row(
             RunFiles(profile, model, root),
             current_keys.get(model),
             codes.get(model, NO_CODES),
@@ -154,9 +154,14 @@ def result_rows(
     ]
 
 
-def _row(
-    files: RunFiles, current_key: str | None, codes: ProofCodes, expected: Expected | None, spec: ImageSpec
+def result_row(
+    files: RunFiles,
+    current_key: str | None,
+    codes: ProofCodes,
+    expected: Expected | None = None,
+    spec: ImageSpec = CIFAR10,
 ) -> Row:
+    """One model. Arguments: as `result_rows`, of this model."""
     published = CATALOGUE.get(files.model, PublishedRow(files.model, files.model, "", None, None, ""))
     faults: list[str] = []
     metrics = attempt(lambda: own(files.metrics, read_record(files.metrics, Metrics), files), faults)

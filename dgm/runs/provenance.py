@@ -16,7 +16,7 @@ import torch
 from dgm.runs.records import Provenance
 
 CODE_PATHS = ("dgm", "stages", "dvc.yaml", "params.yaml")
-PACKAGES = ("torch", "numpy", "pydantic", "safetensors", "scikit-learn", "constriction", "dvc", "mlflow")
+PACKAGES = ("dgm", "torch", "numpy", "pydantic", "safetensors", "scikit-learn", "constriction", "dvc", "mlflow")
 GIT_SECONDS = 10.0
 
 

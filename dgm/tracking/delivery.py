@@ -29,8 +29,8 @@ def deliver(client: MlflowClient, run_id: str, batch: Sequence[Entry]) -> None:
 
 
 def send(client: MlflowClient, run_id: str, batch: Sequence[Entry]) -> None:
-    """A status or an artifact, alone in its batch, or metrics and params."""
-    from mlflow.entities import Metric, Param
+    """A status or an artifact, alone in its batch, or metrics, params and tags."""
+    from mlflow.entities import Metric, Param, RunTag
 
     first = batch[0]
     if first.kind == "status":
@@ -44,4 +44,5 @@ def send(client: MlflowClient, run_id: str, batch: Sequence[Entry]) -> None:
             run_id,
             metrics=[Metric(e.key, float(e.value), e.timestamp_ms, e.step) for e in batch if e.kind == "metric"],
             params=[Param(e.key, str(e.value)) for e in batch if e.kind == "param"],
+            tags=[RunTag(e.key, str(e.value)) for e in batch if e.kind == "tag"],
         )

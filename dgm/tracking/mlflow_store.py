@@ -1,4 +1,4 @@
-"""MLflow: one run of (profile, model), begun by the train stage; the report stage adds what the later stages measured.
+"""MLflow: one run of (profile, model), begun by the train stage; evaluation and the report add what they know.
 
 Before training a store that cannot be reached is an error; afterwards it never stops a stage (tracked_run.py,
 results.py).
@@ -15,7 +15,8 @@ from dgm.errors import StageError
 from dgm.runs.files import project_root
 from dgm.runs.provenance import git_commit, git_is_dirty
 from dgm.tracking.causes import cause_and_remedy
-from dgm.tracking.database import EXPERIMENTS, create_if_absent, prepare_database
+from dgm.tracking.database import create_if_absent, prepare_database
+from dgm.tracking.experiment import find_experiment
 from dgm.tracking.limits import call_within
 from dgm.tracking.secrets import PASSWORD, USER, VARIABLE
 from dgm.tracking.store import Store, find_store
@@ -57,18 +58,19 @@ def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str)
         if store.database is not None:
             prepare_database(store, store.database)
         client = MlflowClient(tracking_uri=store.uri)
-        experiment_id = find_experiment(client, store, f"{EXPERIMENTS}{profile}")
+        experiment_id = find_experiment(client, store, profile)
         deliver_kept(client, run_id)
         run = find_run(client, run_id) or find_continuation(client, experiment_id, run_id)
         if run is None:
             if stage == "train":
                 end_abandoned_runs(client, experiment_id, store, model, key)
-            run = client.create_run(experiment_id, run_name=model, tags=new_run_tags(profile, model, key, run_id))
-            return TrackedRun(client, run, {}, store.conceal)
+            tags = new_run_tags(profile, model, key, run_id) | source_tags(profile, model, stage)
+            run = client.create_run(experiment_id, run_name=model, tags=tags)
+            return TrackedRun(client, run, {}, store.conceal, stage == "train")
         forget_status(run.info.run_id)
         client.update_run(run.info.run_id, status="RUNNING")
         last_steps = last_logged_steps(client, run) if stage == "train" else {}
-        return TrackedRun(client, run, last_steps, store.conceal)
+        return TrackedRun(client, run, last_steps, store.conceal, stage == "train")
 
     try:
         if store.database is not None:
@@ -90,23 +92,6 @@ def prepare_environment(store: Store) -> None:
         os.environ[USER], os.environ[PASSWORD] = store.credentials
         os.environ[VARIABLE] = store.uri
     logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def find_experiment(client: MlflowClient, store: Store, name: str) -> str:
-    """Id of the experiment, which is created if need be and restored if it was deleted."""
-    from mlflow.exceptions import MlflowException
-
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            return client.create_experiment(name, artifact_location=store.artifact_location)
-        except MlflowException as error:
-            experiment = client.get_experiment_by_name(name)  # another process may have been first
-            if experiment is None:
-                raise error
-    if experiment.lifecycle_stage == "deleted":
-        client.restore_experiment(experiment.experiment_id)
-    return experiment.experiment_id
 
 
 def find_run(client: MlflowClient, run_id: str | None) -> Run | None:
@@ -161,6 +146,14 @@ def new_run_tags(profile: str, model: str, key: str, continued_id: str | None) -
         "continues": continued_id,
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def source_tags(profile: str, model: str, stage: str) -> dict[str, str]:
+    """The command that a run is from, where the list of runs shows it; a run that is taken over here is from none."""
+    if stage != "train":
+        return {}
+    command = f"python -m stages.train --model {model} --profile {profile}"
+    return {"mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
 
 
 def last_logged_steps(client: MlflowClient, run: Run) -> dict[str, int]:

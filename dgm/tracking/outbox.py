@@ -21,11 +21,11 @@ MAX_PAUSE_SECONDS = 120.0
 class Entry:
     """One thing to record.
 
-    value: a number for a metric, text for a param, the path of an artifact (key: its folder in the run), or the
-    run's final status.
+    value: a number for a metric, text for a param or a tag, the path of an artifact (key: its folder in the run), or
+    the run's final status.
     """
 
-    kind: Literal["metric", "param", "artifact", "status"]
+    kind: Literal["metric", "param", "tag", "artifact", "status"]
     key: str
     value: float | str
     step: int
@@ -39,7 +39,7 @@ class RejectedError(Exception):
 class Outbox:
     """Delivers entries every `interval_seconds`; after a failure the pauses double up to two minutes.
 
-    Three lanes: metrics and params in order; then the run's status; then artifacts. What cannot be delivered
+    Three lanes: metrics, params and tags in order; then the run's status; then artifacts. What cannot be delivered
     holds back nothing else: a refused batch is cut down to the entries that are refused, and these are set aside; an
     artifact that fails is tried again later.
 
@@ -74,7 +74,7 @@ class Outbox:
                 self._lane_of(entry).append(entry)
 
     def flush(self, seconds: float) -> bool:
-        """True once all metrics and params put so far are with the store; False at the first failure or after
+        """True once all metrics, params and tags put so far are with the store; False at the first failure or after
         `seconds`, and then at once until something gets through."""
         with self._condition:
             if self._num_failures == 0:
@@ -181,7 +181,7 @@ class Outbox:
 def next_batch(entries: Iterable[Entry]) -> list[Entry]:
     """The longest head of `entries` that the store takes in one call.
 
-    An artifact or a status goes alone; else up to 1000 entries, of which up to 100 params.
+    An artifact or a status goes alone; else up to 1000 entries, of which up to 100 params and tags.
     """
     batch: list[Entry] = []
     num_metrics = 0

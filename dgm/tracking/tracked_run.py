@@ -31,15 +31,25 @@ class TrackedRun:
     """
 
     def __init__(
-        self, client: MlflowClient, run: Run, last_steps: Mapping[str, int], conceal: Callable[[str], str] = str
+        self,
+        client: MlflowClient,
+        run: Run,
+        last_steps: Mapping[str, int],
+        conceal: Callable[[str], str] = str,
+        is_training: bool = True,
     ) -> None:
-        """conceal: takes the secrets of the store's address out of a message."""
+        """run: as it is in the store; conceal: takes the secrets of the store's address out of a message.
+
+        is_training: the run ends when the recording does; otherwise it has ended before, and keeps its duration.
+        """
+        self.client, self.run, self.conceal = client, run, conceal
         self.run_id: str = run.info.run_id
         self._params: dict[str, str] = dict(run.data.params)
+        self._tags: dict[str, str] = dict(run.data.tags)
         self._last_steps = last_steps
         self._outbox = Outbox(lambda batch: deliver(client, self.run_id, batch), SEND_EVERY_SECONDS)
+        self._ended_ms: int | None = None if is_training else run.info.end_time
         self._is_finished = False
-        self._conceal = conceal
 
     def __enter__(self) -> TrackedRun:
         return self
@@ -74,6 +84,21 @@ class TrackedRun:
             if step > self._last_steps.get(allowed_name(name), -1):
                 self._put("metric", allowed_name(name), float(value), step)
 
+    def log_figures(self, values: Mapping[str, float], timestamp_ms: int) -> None:
+        """Records numbers that are no curve, unless the run has them. timestamp_ms: when they were measured."""
+        held = self.run.data.metrics
+        new = [(allowed_name(name), float(value)) for name, value in values.items()]
+        self._outbox.put(
+            Entry("metric", name, value, 0, timestamp_ms) for name, value in new if held.get(name) != value
+        )
+
+    def set_tags(self, tags: Mapping[str, str | None]) -> None:
+        """Says what the run is; a later value replaces an earlier one. What is None or is said already is left out."""
+        for name, value in tags.items():
+            if value is not None and self._tags.get(name) != (text := value[:MAX_VALUE_CHARACTERS]):
+                self._tags[name] = text
+                self._put("tag", name, text)
+
     def log_artifact(self, path: Path, folder: str | None) -> None:
         """Copies a file into the run's artifacts. Raises: FileNotFoundError."""
         if not path.exists():
@@ -93,7 +118,7 @@ class TrackedRun:
             return
         self._is_finished = True
         if status != "RUNNING":
-            self._put("status", "status", status)
+            self._outbox.put([Entry("status", "status", status, 0, self._ended_ms or int(time.time() * 1000))])
         try:
             self._keep(self._outbox.close(FINISH_SECONDS))
         except KeyboardInterrupt:  # the user or the cluster waits no longer
@@ -104,7 +129,7 @@ class TrackedRun:
         """Writes down what the store did not take, with a warning."""
         if not left:
             return
-        reason = self._conceal(self._outbox.last_error)
+        reason = self.conceal(self._outbox.last_error)
         warning = f"warning: MLflow did not take {len(left)} records of run {self.run_id} ({reason})"
         try:
             path = keep_undelivered(self.run_id, left)
@@ -114,7 +139,7 @@ class TrackedRun:
             print(f"{warning}; nor could they be kept in {place}: {error.strerror}", file=sys.stderr, flush=True)
 
     def _put(
-        self, kind: Literal["metric", "param", "artifact", "status"], key: str, value: float | str, step: int = 0
+        self, kind: Literal["metric", "param", "tag", "artifact"], key: str, value: float | str, step: int = 0
     ) -> None:
         self._outbox.put([Entry(kind, key, value, step, int(time.time() * 1000))])
 

@@ -39,7 +39,10 @@ class UntrackedRun:
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Drops them."""
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
+    def log_figures(self, values: Mapping[str, float], timestamp_ms: int) -> None:
+        """Drops them."""
+
+    def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Drops them."""
 
     def log_artifact(self, path: Path, folder: str | None) -> None:
