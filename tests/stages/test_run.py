@@ -107,7 +107,7 @@ def ran(project: Path) -> list[str]:
 
 def test_a_failure_costs_its_row_and_the_last_line_is_the_page(small: Path) -> None:
     process = run_it("--jobs", "2")
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     lines = out.splitlines()
     assert process.returncode == 1, out
     assert re.fullmatch(r"page: /.*/reports/smoke/index.html", lines[-1]), out
@@ -126,7 +126,7 @@ def test_a_failure_costs_its_row_and_the_last_line_is_the_page(small: Path) -> N
 def test_with_nothing_to_do_no_stage_begins(small: Path) -> None:
     (small / "done").touch()
     process = run_it()
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and not ran(small)
     assert out.splitlines()[1:] == ["all 3 models of profile smoke are up to date", out.splitlines()[-1]]
 
@@ -134,13 +134,13 @@ def test_with_nothing_to_do_no_stage_begins(small: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_a_stop_lets_trainings_write_their_checkpoints(small: Path, number: signal.Signals, code: int) -> None:
     (small / "hold").touch()
-    process = run_it("--jobs", "1")
+    process = run_it("--jobs", "3")
     log = log_file("smoke", "nice")
-    until = time.monotonic() + 30
+    until = time.monotonic() + 300
     while not (log.exists() and "up" in log.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == code, out
     assert (small / "checkpoint").exists()
     assert out.splitlines()[-1].endswith("of 3 models are finished. `make run` goes on from here.")
@@ -154,7 +154,7 @@ def test_in_a_terminal_what_runs_is_drawn_beneath_the_lines(small: Path) -> None
     words = [sys.executable, "driver.py", "--jobs", "2"]
     process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
-    out, until, is_told = b"", time.monotonic() + 60, False
+    out, until, is_told = b"", time.monotonic() + 300, False
     try:
         while time.monotonic() < until:
             out += os.read(ours, 4096)
@@ -163,7 +163,7 @@ def test_in_a_terminal_what_runs_is_drawn_beneath_the_lines(small: Path) -> None
                 is_told = True
     except OSError:  # the other end is closed
         pass
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=300) == 130
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.decode())
     assert re.search(r"nice +train .*step 3 +\d+ s", text), text
     assert re.search(r"\[1/3\]  about \d+ min left", text) and "failed: evaluate: row of trouble" in text
