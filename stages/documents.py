@@ -9,7 +9,7 @@ from dgm.errors import StageError
 from stages.cli import run_stage
 from stages.dvc_command import command, environment
 
-IF_CUT = "if dvc.lock is invalid (a kill may cut it): git checkout dvc.lock; nothing that is cached is computed anew"
+IF_CUT = "If dvc.lock is invalid (a kill may cut it): git checkout dvc.lock; nothing that is cached is computed anew"
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def reproduce(*targets: str) -> None:
 def remedy() -> str:
     """What to do if DVC cannot read its files; empty if it can."""
     listed = subprocess.run(command("stage", "list", "-q"), env=environment(), capture_output=True)
-    return f"; {IF_CUT}" if listed.returncode else ""
+    return f". {IF_CUT}" if listed.returncode else ""
 
 
 if __name__ == "__main__":

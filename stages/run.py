@@ -21,13 +21,13 @@ from dgm.reporting.published import CATALOGUE
 from dgm.runs.files import RunFiles
 from dgm.runs.records import Metrics, read_record
 from dgm.runs.termination import exit_code
-from stages.cli import run_stage
+from stages.cli import DATA, run_stage
 from stages.documents import remedy, reproduce
 from stages.dvc_command import command, environment
 from stages.machine import machine_line
 from stages.own_gpu import visible_gpus
 from stages.run_chains import LOOK_SECONDS, Chains, PageWriter, failure, log_file, send, start
-from stages.run_plan import Chain, Pace, make_chains, stale_stages
+from stages.run_plan import OF_NO_MODEL, Chain, Pace, make_chains, stale_stages
 from stages.run_screen import Job, LiveScreen, PlainScreen, duration, make_screen, time_left
 
 FIRST = ("check", "download")
@@ -44,7 +44,7 @@ class Run:
         self._pace = Pace(chains, jobs)
         self._began: dict[str, float] = {}
         self._num_done, self._has_page = 0, False
-        self._width = max(len(model) for model in params.suite)
+        self._width = max(len(name) for name in (*params.suite, *OF_NO_MODEL))
         busy = {chain.name for chain in chains}
         for model in params.suite:
             if model not in busy:
@@ -147,13 +147,13 @@ def main() -> None:
 
 def prepare() -> set[str]:
     """The stages that are out of date, once params.yaml is checked and the data is here."""
-    stale = look()
-    if "check" in stale:
-        reproduce("check")
-        stale = look()
-    if "download" in stale:
+    if not (DATA / "test.npy").exists():  # a fresh clone: what is out of date need not be asked first
         print("CIFAR-10: fetched and verified once", flush=True)
-        reproduce("download")
+        reproduce(*FIRST)
+    stale = look()
+    if todo := [stage for stage in FIRST if stage in stale]:
+        reproduce(*todo)
+        stale = look()
     return stale.difference(FIRST)
 
 

@@ -82,6 +82,8 @@ def small(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with doubles of DVC and of what writes the page."""
     (project / "params.yaml").write_text(params_of((ROOT / "params.yaml").read_text()))
     (project / "double.py").write_text(DVC)
+    (project / "data").mkdir()
+    (project / "data" / "test.npy").touch()
     metrics = json.loads((ROOT / "reports" / "cpu" / "metrics" / "nice.json").read_text())
     path = RunFiles("smoke", "nice").metrics
     path.parent.mkdir(parents=True)
