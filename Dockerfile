@@ -13,6 +13,7 @@ WORKDIR /benchmark
 # the environment first: an edit of the code does not make it again
 COPY Makefile pyproject.toml requirements.lock README.md LICENSE ./
 COPY dgm/__init__.py dgm/__init__.py
+COPY stages/machine.py stages/machine.py
 RUN make environment
 COPY . .
 CMD ["make", "test"]

@@ -1,32 +1,19 @@
 # `make run`: environment, then the whole benchmark. `make test`: environment, then every check.
 VENV := .venv
-# models at a time; each takes one core in the cpu profile. On one GPU: make run JOBS=1
+# models at a time; each takes one core in the cpu profile. On one GPU: make run JOBS=1; where there are several, each
+# model has its own: make run JOBS=8 on a machine with eight
 JOBS ?= 2
-# where there are GPUs, each of these models has its own: make run JOBS=8 on a machine with eight
-OWN_GPU := $(if $(shell command -v nvidia-smi),python -m stages.own_gpu $$SLOT)
-SLOT := $(if $(OWN_GPU),--process-slot-var=SLOT)
+# what makes the environment: make run PYTHON=python3.12
+PYTHON ?= python3
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 export OMP_WAIT_POLICY := passive
 
-IF_CUT := "If dvc.lock is invalid (a kill may cut it): git checkout dvc.lock; nothing that is cached is computed anew."
-# first what DVC would refuse without a remedy: a file that it cannot read
-CHECK := python -m stages.documents && echo dvc repro check && { dvc repro check || \
-  { dvc stage list -q > /dev/null 2>&1 || echo $(IF_CUT) >&2; false; }; }
-
 .PHONY: run weights proof test lint tests lock environment audit sbom
-# DVC runs one stage after the other; here each model's stages are a chain, JOBS chains side by side. A chain ends where
-# it fails. Then `dvc repro`, which alone does the same slowly, runs what is left: all failures once more, and the
-# report, whatever failed. The last line fails if anything did.
+# Each model's stages are a chain, JOBS chains side by side (stages/run.py); `dvc repro` does the same, one by one.
 run: $(VENV)/.ok
-	@$(CHECK)
-	dvc repro download
-	dvc stage list --name-only | \
-	  sed -n 's/^train@\(.*\)/train@\1 evaluate@\1 sample@\1 prove@\1 compress@\1/p; /^codecs@/p; /^ppca_ladder@/p' | \
-	  xargs -P $(JOBS) $(SLOT) -I{} sh -c '$(OWN_GPU) dvc --wait-for-lock repro -q -s {} || true'
-	dvc repro --ignore-errors
-	dvc status -q dvc.yaml
+	@python -m stages.run --jobs $(JOBS)
 
 # Published weights into a fresh clone, so that it samples, scores and compresses without training (docs/weights.md).
 weights: $(VENV)/.ok
@@ -34,7 +21,7 @@ weights: $(VENV)/.ok
 
 # All test images of every exact model decoded (docs/proofs.md); then the report. No part of `make run`.
 proof: $(VENV)/.ok
-	@$(CHECK)
+	python -m stages.documents
 	dvc stage list --name-only proof/dvc.yaml | \
 	  xargs -P $(JOBS) -I{} sh -c 'dvc --wait-for-lock repro -q -s {} || echo "failed: {}" >&2'
 	dvc stage list --name-only | grep '^report@' | xargs dvc repro -s
@@ -58,7 +45,8 @@ environment: $(VENV)/.ok
 # Install torch first, by pip, so that a CPU-only wheel can be chosen; uv keeps it. The project itself is installed as a
 # link to this folder, for the `dgm` command. What does not have the SHA-256 of requirements.lock is refused.
 $(VENV)/.ok: requirements.lock
-	python3 -m venv $(VENV)
+	@$(PYTHON) stages/machine.py
+	$(PYTHON) -m venv $(VENV)
 	pip install -q uv torch==2.13.0
 	uv pip install -q --no-deps --require-hashes -r requirements.lock
 	uv pip install -q --no-deps --no-build-isolation -e .

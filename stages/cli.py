@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dgm.config.params import PROFILES
-from dgm.runs.progress import is_shown
+from dgm.runs.progress import ProgressFile, is_shown
 from dgm.runs.system_errors import line_of
 from dgm.runs.termination import INTERRUPTED, Terminated, exit_code, unwinding
 from dgm.runs.unfinished import remove_unfinished, scratch_folder
@@ -46,6 +46,7 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
     files that are used up, are one line; other errors pass through. Nothing that is printed holds a password.
     """
     conceal_tracebacks()
+    ProgressFile().update("starts", None, None)
     with unwinding():
         try:
             remove_unfinished(scratch_folder())

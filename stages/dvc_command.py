@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,8 +14,10 @@ from typing import Any
 import yaml
 
 from dgm.errors import StageError
+from stages.cli import PAUSED
 
 LOCK_FILE = Path("dvc.lock")
+LONGEST_LINE = 200
 
 
 def dvc(*arguments: str) -> str:
@@ -42,3 +46,26 @@ def locked_stages() -> Mapping[str, Any]:
         return yaml.load(LOCK_FILE.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise StageError(f"{LOCK_FILE}: cannot be read ({error}); git checkout {LOCK_FILE}") from None
+
+
+def interrupt(number: int) -> None:
+    """Ctrl-C for a session of processes; waits until its first process has ended, and leaves it to its parent."""
+    try:
+        os.killpg(number, signal.SIGINT)
+        os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
+    except (ProcessLookupError, ChildProcessError):
+        return
+
+
+def is_paused(printed: bytes) -> bool:
+    """Whether DVC says that the stage ended with exit code 75."""
+    return re.search(rb"exited with %d\b" % PAUSED, printed) is not None
+
+
+def last_line(log: Path) -> str:
+    """Of what the stage itself printed: DVC says afterwards that it failed. Empty if there is none."""
+    if not log.exists():
+        return ""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", log.read_text(encoding="utf-8", errors="replace"))]
+    own = [line for line in lines if line and not line.startswith(("ERROR: failed to reproduce", "Use `dvc push`"))]
+    return own[-1][:LONGEST_LINE] if own else ""

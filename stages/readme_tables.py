@@ -1,7 +1,8 @@
-"""Puts the lecture's two tables of the cpu profile into README.md, as the report wrote them."""
+"""Puts the lecture's two tables of the cpu profile into README.md, as the report wrote them, and what they cost."""
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 from dgm.errors import StageError
@@ -35,7 +36,25 @@ def with_tables(readme: str, reports: Path) -> str:
         except FileNotFoundError:
             raise StageError(f"{reports / name}: missing; run `dvc repro` in the cpu profile") from None
         parts.append(f"**{title}**\n\n{table.strip()}\n")
-    return before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after
+    return before + BEGIN + "\n" + "\n".join(parts) + "\n" + cost(reports / "compute.csv") + "\n" + END + after
+
+
+def cost(compute: Path) -> str:
+    """One paragraph of what all models of the report took to train. Raises: StageError if the file is missing."""
+    try:
+        with compute.open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["train_seconds"]]
+    except FileNotFoundError:
+        raise StageError(f"{compute}: missing; run `dvc repro` in the cpu profile") from None
+    seconds = {row["name"]: float(row["train_seconds"]) for row in rows}
+    longest = max(seconds, key=lambda name: seconds[name])
+    gibibytes = max(float(row["peak_memory_bytes"]) for row in rows) / 2**30
+    minutes = sum(seconds.values()) / 60
+    return (
+        f"**What they cost:** {minutes:.0f} minutes of one CPU core to train all {len(rows)} models, "
+        f"at most {seconds[longest] / 60:.0f} for one ({longest}), and up to {gibibytes:.1f} GiB of memory each. "
+        "Scoring, sampling and proofs come on top.\n"
+    )
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from dgm.settings import check_model
 from dgm.suite.row import STAGES
 from stages.accept import report
 from stages.cli import run_stage
-from stages.dvc_command import dvc
-from stages.submit_row import RowJob, is_paused, job_folder, last_line, log_file
+from stages.dvc_command import dvc, is_paused, last_line
+from stages.submit_row import RowJob, job_folder, log_file
 
 LOOK_SECONDS = 1.0
 SIGNAL_SECONDS = 120  # before its time limit a job is told to pause: the largest checkpoint takes seconds to write

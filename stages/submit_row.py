@@ -6,8 +6,6 @@ and queues itself anew; so does one whose training ends with exit code 75.
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import subprocess
 from dataclasses import dataclass, field
@@ -20,10 +18,9 @@ from dgm.errors import StageError
 from dgm.runs.locks import FileLock
 from dgm.suite.row import STAGES
 from stages.cli import PAUSED
-from stages.dvc_command import command, environment
+from stages.dvc_command import command, environment, interrupt, is_paused, last_line
 
 WAIT_SECONDS = 7 * 24 * 3600.0  # for the same row in another job
-LONGEST_LINE = 200
 
 
 def job_folder(profile: str, model: str) -> Path:
@@ -92,26 +89,3 @@ class RowJob:
         with log.open("rb") as file:
             file.seek(begins)
             return PAUSED if code and is_paused(file.read()) else code
-
-
-def interrupt(number: int) -> None:
-    """Ctrl-C for a session of processes; waits until its first process has ended, and leaves it to its parent."""
-    try:
-        os.killpg(number, signal.SIGINT)
-        os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
-    except (ProcessLookupError, ChildProcessError):
-        return
-
-
-def is_paused(printed: bytes) -> bool:
-    """Whether DVC says that the stage ended with exit code 75."""
-    return re.search(rb"exited with %d\b" % PAUSED, printed) is not None
-
-
-def last_line(log: Path) -> str:
-    """Of what the stage itself printed: DVC says afterwards that it failed. Empty if there is none."""
-    if not log.exists():
-        return ""
-    lines = [line.strip() for line in re.split(r"[\r\n]+", log.read_text(encoding="utf-8", errors="replace"))]
-    own = [line for line in lines if line and not line.startswith(("ERROR: failed to reproduce", "Use `dvc push`"))]
-    return own[-1][:LONGEST_LINE] if own else ""

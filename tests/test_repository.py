@@ -22,10 +22,11 @@ from dgm.fingerprints import STAGES, WORK_OF_ONE
 from dgm.model_api.contracts import AutoregressiveModel
 from dgm.registry import MODELS, model_class
 from stages.cli import make_parser
-from stages.readme_tables import with_tables
+from stages.readme_tables import cost, with_tables
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = "training_defaults.${item.profile}"
+DESCRIBED = ("experiments", "gpu", "library", "proofs", "prove")
 STAGES_OF_A_MODEL = ("train", "evaluate", "sample", "compress")
 
 
@@ -110,7 +111,7 @@ def test_documented_commands_are_commands() -> None:
     from dvc.cli.parser import get_main_parser
 
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    documents = ("README.md", "CONTRIBUTING.md", "docs/gpu.md", "docs/prove.md", "docs/proofs.md")
+    documents = ("README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in DESCRIBED))
     commands = documented_commands(*documents)
     assert {"make run", "make test"} <= set(commands)
     for command in commands:
@@ -141,6 +142,28 @@ def test_the_readme_shows_the_tables_of_the_report() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_tables(text, ROOT / "reports" / "cpu") == text, "run `python -m stages.readme_tables`"
     assert text.count("| PixelCNN ") == 2
+
+
+def test_the_readme_says_what_the_models_cost(tmp_path: Path) -> None:
+    table = tmp_path / "compute.csv"
+    table.write_text("name,train_seconds,peak_memory_bytes\nA,60,1073741824\nB,300.5,2147483648\nC,,0\n")
+    assert cost(table).startswith(
+        "**What they cost:** 6 minutes of one CPU core to train all 2 models, at most 5 for one (B), and up to 2.0 GiB"
+    )
+
+
+def test_what_the_documents_link_to_is_there() -> None:
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for document in documents:
+        text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if not target.startswith(("http", "#")):
+                assert (document.parent / target.partition("#")[0]).exists(), f"{document.name}: {target}"
+
+
+def test_every_document_is_reached_from_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= set(re.findall(r"docs/(\w+\.md)\)", text))
 
 
 def test_profiles_are_the_ones_that_params_offer() -> None:

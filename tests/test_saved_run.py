@@ -1,4 +1,4 @@
-"""The library: the README's example runs as it stands, files survive, and what is not theirs is refused."""
+"""The library: the documented example runs as it stands, files survive, and what is not theirs is refused."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def contents(folder: str) -> dict[str, bytes]:
 
 
 def test_the_example_of_the_readme_runs_and_loses_nothing(project: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     values: dict[str, torch.Tensor] = {}
     exec(example, values)
     assert values["images"].dtype == torch.uint8 and values["images"].shape == (4, 3, 32, 32)

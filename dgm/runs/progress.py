@@ -1,18 +1,68 @@
-"""How far a stage is: a bar in a terminal, a plain line now and then anywhere else (logs, CI, queued experiments)."""
+"""How far a stage is: a bar in a terminal, a plain line now and then anywhere else (logs, CI, queued experiments).
+
+Whoever starts a stage and names a file in DGM_PROGRESS_FILE finds the same there, anew every second: so `make run`
+shows several stages side by side.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 LINE_SECONDS = 15.0
+FILE_SECONDS = 1.0
+FILE_VARIABLE = "DGM_PROGRESS_FILE"
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a stage is. stage: as DVC names it; fraction, seconds_left: None while unknown."""
+
+    stage: str
+    text: str
+    fraction: float | None
+    seconds_left: float | None
+
+
+class ProgressFile:
+    """The file that DGM_PROGRESS_FILE names; without the variable, and where it cannot be written, nothing."""
+
+    def __init__(self) -> None:
+        self._path = os.environ.get(FILE_VARIABLE) if is_shown() else None
+        self._written_at = -math.inf
+
+    def update(self, text: str, fraction: float | None, seconds_left: float | None) -> None:
+        """Replaces the file, at most once a second."""
+        now = time.monotonic()
+        if self._path is None or now - self._written_at < FILE_SECONDS:
+            return
+        self._written_at = now
+        position = Position(os.environ.get("DVC_STAGE", ""), text, fraction, seconds_left)
+        try:
+            new = Path(f"{self._path}.new")
+            new.write_text(json.dumps(asdict(position)), encoding="utf-8")
+            new.replace(self._path)
+        except OSError:  # a result is worth more than the sight of it
+            self._path = None
+
+
+def read_position(path: Path) -> Position | None:
+    """What a stage has written to its file; None before that."""
+    try:
+        return Position(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 class Progress:
@@ -24,6 +74,7 @@ class Progress:
         self._printed_at = time.monotonic()
         self._latest = ""
         self._is_printed = True
+        self._file = ProgressFile()
 
     def __enter__(self) -> Progress:
         if has_bar():
@@ -57,6 +108,7 @@ class Progress:
             f"learning rate {learning_rate:.2g}, {clock(seconds_left)} left"
         )
         self._is_printed = False
+        self._file.update(f"step {step:,}, train {train_bits:.3f}{validation} bits", fraction, seconds_left)
         if self._bar is not None:
             self._bar.set_postfix_str(self._latest, refresh=False)
             self._bar.update(fraction - self._bar.n)
@@ -87,12 +139,13 @@ def track(iterable: Iterable[Item], total: int, description: str, unit: str) -> 
         yield from tqdm(iterable, total=total, desc=description, unit=unit, dynamic_ncols=True, file=sys.stderr)
         return
     began = printed_at = time.monotonic()
-    count = 0
+    count, file = 0, ProgressFile()
     for count, item in enumerate(iterable, start=1):
         yield item
         now = time.monotonic()
+        left = (now - began) / count * max(0, total - count)
+        file.update(f"{description}: {unit} {count:,}/{total:,}", min(1.0, count / max(1, total)), left)
         if now - printed_at >= LINE_SECONDS and count < total:
-            left = (now - began) / count * (total - count)
             print(f"{description}: {unit} {count:,}/{total:,}, {clock(left)} left", file=sys.stderr, flush=True)
             printed_at = now
     seconds = time.monotonic() - began

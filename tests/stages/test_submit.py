@@ -12,8 +12,9 @@ import pytest
 
 import stages.submit_row as submit_row
 from dgm.errors import StageError
+from stages.dvc_command import last_line
 from stages.submit import Place, Submission, main, options_of, table
-from stages.submit_row import RowJob, job_folder, last_line, log_file
+from stages.submit_row import RowJob, job_folder, log_file
 
 ROOT = Path(__file__).parents[2]
 # stands for `dvc repro -s STAGE@PROFILE-MODEL`: notes the stage; made fails, nice pauses in its first training
