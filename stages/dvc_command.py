@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,12 +18,22 @@ LOCK_FILE = Path("dvc.lock")
 
 
 def dvc(*arguments: str) -> str:
-    """What a DVC command prints; its stages get this environment's Python. Raises: StageError with its last line."""
+    """What a DVC command prints; its stages get this environment's Python.
+
+    Raises: StageError with its last line, or that of the stage that failed.
+    """
     done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment())
     if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise StageError(f"dvc {arguments[0]} failed: {lines[-1]}")
+        printed = done.stderr or done.stdout
+        lines = own_lines(printed) or printed.strip().splitlines() or ["no message"]
+        raise StageError(f"dvc {arguments[0]} failed: {lines[-1].removeprefix('error: ')}")
     return done.stdout
+
+
+def own_lines(printed: str) -> list[str]:
+    """What a stage itself printed: DVC says afterwards that it failed."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", printed)]
+    return [line for line in lines if line and not line.startswith(("ERROR: failed to reproduce", "Use `dvc push`"))]
 
 
 def command(*arguments: str) -> list[str]:

@@ -20,7 +20,7 @@ from dgm.errors import StageError
 from dgm.runs.locks import FileLock
 from dgm.suite.row import STAGES
 from stages.cli import PAUSED
-from stages.dvc_command import command, environment
+from stages.dvc_command import command, environment, own_lines
 
 WAIT_SECONDS = 7 * 24 * 3600.0  # for the same row in another job
 LONGEST_LINE = 200
@@ -112,6 +112,5 @@ def last_line(log: Path) -> str:
     """Of what the stage itself printed: DVC says afterwards that it failed. Empty if there is none."""
     if not log.exists():
         return ""
-    lines = [line.strip() for line in re.split(r"[\r\n]+", log.read_text(encoding="utf-8", errors="replace"))]
-    own = [line for line in lines if line and not line.startswith(("ERROR: failed to reproduce", "Use `dvc push`"))]
+    own = own_lines(log.read_text(encoding="utf-8", errors="replace"))
     return own[-1][:LONGEST_LINE] if own else ""
