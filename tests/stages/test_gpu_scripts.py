@@ -116,3 +116,9 @@ def test_what_the_scripts_run_needs_no_package_that_the_machine_lacks(
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert printed in done.stdout
+
+
+def test_the_tree_that_travels_is_small() -> None:
+    command = ["git", "ls-files", "-z", "--", ":!weights", ":!reports"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    assert sum((ROOT / name).stat().st_size for name in names if (ROOT / name).is_file()) < 10e6
