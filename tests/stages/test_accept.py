@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+import stages.accept as accept
+import stages.dvc_command as dvc_command
 from dgm.errors import StageError
 from dgm.runs.files import RunFiles
 from dgm.runs.records import CurvePoint, Provenance, read_record, write_curve, write_record
 from dgm.suite.acceptance import Accepted
 from dgm.suite.row import Row
-from stages import accept, dvc_command
 from stages.accept import line_of, take_over
 from stages.dvc_command import dvc
 
