@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dgm.config.documents import check_documents
+import importlib.util
+
 from dgm.config.params import load_params
 from dgm.fingerprints import write_fingerprints
 from dgm.registry import MODELS
@@ -11,7 +12,10 @@ from stages.cli import run_stage
 
 
 def main() -> None:
-    check_documents()
+    if importlib.util.find_spec("dvc") is not None:  # elsewhere nobody reads its files, nor is there what reads them
+        from dgm.config.documents import check_documents
+
+        check_documents()
     params = load_params()
     validate(params, params.profile)
     write_fingerprints(params, list(MODELS))

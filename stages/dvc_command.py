@@ -21,12 +21,22 @@ LONGEST_LINE = 200
 
 
 def dvc(*arguments: str) -> str:
-    """What a DVC command prints; its stages get this environment's Python. Raises: StageError with its last line."""
+    """What a DVC command prints; its stages get this environment's Python.
+
+    Raises: StageError with its last line, or that of the stage that failed.
+    """
     done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment())
     if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise StageError(f"dvc {arguments[0]} failed: {lines[-1]}")
+        printed = done.stderr or done.stdout
+        lines = own_lines(printed) or printed.strip().splitlines() or ["no message"]
+        raise StageError(f"dvc {arguments[0]} failed: {lines[-1].removeprefix('error: ')}")
     return done.stdout
+
+
+def own_lines(printed: str) -> list[str]:
+    """What a stage itself printed: DVC says afterwards that it failed."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", printed)]
+    return [line for line in lines if line and not line.startswith(("ERROR: failed to reproduce", "Use `dvc push`"))]
 
 
 def command(*arguments: str) -> list[str]:
@@ -66,6 +76,5 @@ def last_line(log: Path) -> str:
     """Of what the stage itself printed: DVC says afterwards that it failed. Empty if there is none."""
     if not log.exists():
         return ""
-    lines = [line.strip() for line in re.split(r"[\r\n]+", log.read_text(encoding="utf-8", errors="replace"))]
-    own = [line for line in lines if line and not line.startswith(("ERROR: failed to reproduce", "Use `dvc push`"))]
+    own = own_lines(log.read_text(encoding="utf-8", errors="replace"))
     return own[-1][:LONGEST_LINE] if own else ""

@@ -125,6 +125,7 @@ class Probe:
     def __init__(self, params: Params, name: str, profile: str, device: str | None) -> None:
         self.name, self.common = name, params.common_config(profile)
         self.config, self.files = evaluation_config(params, name, profile), RunFiles(profile, name)
+        self.section = params.own_section(name, profile, "evaluation")
         place = prepare_device(self.common.run, device)
         model = build_scored_model(params, name, profile, CIFAR10)
         load_trained(self.files, model, training_key(params, name, profile))
@@ -157,7 +158,10 @@ class Probe:
         return is_cheap
 
     def affordable_draws(self, seconds: float) -> dict[str, int]:
-        """Fewer draws and importance samples than params.yaml asks for, where scoring them all would take too long."""
+        """The draws and importance samples that there is time for, at most those of params.yaml.
+
+        Said also where they are all of them: the table that takes the row over may have fewer from an earlier one.
+        """
         config, counts = self.config, self.common.evaluation
         if config.num_draws + config.num_importance_samples == 1:
             return {}
@@ -167,4 +171,4 @@ class Probe:
         per_draw = per_image * (counts.num_test_images + counts.num_train_images)
         draws, samples = evaluation_that_fits(config.num_draws, config.num_importance_samples, per_draw, seconds)
         wanted = {"num_draws": draws, "num_importance_samples": samples}
-        return {key: value for key, value in wanted.items() if value != getattr(config, key)}
+        return {key: value for key, value in wanted.items() if key in self.section}

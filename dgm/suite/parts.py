@@ -10,17 +10,24 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from dgm.errors import StageError
 from dgm.runs.atomic import atomic_file
+from dgm.runs.checked import CHECKED, first_fault
+from dgm.runs.fields import Sha256
 from dgm.suite.row import digest_of
 
 PART_BYTES = 15 * 2**20
 PIECE_OVERHEAD = 4096  # of the zip and of the index, for each piece; names are far shorter
 INDEX = "index.json"
 SUFFIX = ".zip"
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -31,15 +38,23 @@ class Entry:
     load: Callable[[], bytes]
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=CHECKED)
 class Piece:
     """A stretch of an entry in a part: its name in the zip, and the entry's path, digest and length."""
 
     name: str
     path: str
-    sha256: str
-    size: int
-    start: int
+    sha256: Sha256
+    size: Count
+    start: Count
+
+
+@checked_dataclass(frozen=True, config=CHECKED)
+class Index:
+    """index.json of a part: the number of its packing, which grows from one to the next, and its pieces."""
+
+    packing: Count
+    pieces: list[Piece]
 
 
 def pack(entries: Sequence[Entry], folder: Path, packing: int, first: int, count: int) -> list[Path]:
@@ -53,8 +68,8 @@ def pack(entries: Sequence[Entry], folder: Path, packing: int, first: int, count
             continue
         data = io.BytesIO()
         with zipfile.ZipFile(data, "w") as archive:
-            index = {"packing": packing, "pieces": [vars(piece) for piece, _ in pieces]}
-            archive.writestr(INDEX, json.dumps(index))
+            index = Index(packing, [piece for piece, _ in pieces])
+            archive.writestr(INDEX, json.dumps(asdict(index)))
             for piece, content in pieces:
                 archive.writestr(piece.name, content)
         path = folder / f"results_{number:02d}{SUFFIX}"
@@ -87,24 +102,25 @@ def split(entries: Sequence[Entry], last: int) -> Iterator[list[tuple[Piece, byt
         yield part
 
 
-def unpack(folder: Path) -> tuple[dict[str, bytes], list[str]]:
+def unpack(folder: Path) -> tuple[dict[str, list[bytes]], list[str]]:
     """Path -> bytes of every entry that is whole in the parts of the folder, and the paths of those that are not.
 
+    Of an entry that several packings hold, each content is there, that of the latest packing first.
     Raises: StageError naming a part that is damaged, or the folder if it has none.
     """
-    pieces: dict[tuple[int, str, str], dict[int, tuple[int, bytes]]] = {}
+    pieces: dict[tuple[int, str, str], dict[int, bytes]] = {}
     paths = sorted(folder.glob(f"*{SUFFIX}"))
     if not paths:
         raise StageError(f"{folder}: no part (results_01{SUFFIX} ...) in it")
     for path in paths:
         packing, found = read_part(path)
         for piece, content in found:
-            pieces.setdefault((packing, piece.path, piece.sha256), {})[piece.start] = (piece.size, content)
-    whole: dict[str, bytes] = {}
-    for (_, path, sha256), stretches in sorted(pieces.items()):  # a later packing goes before an earlier one
-        data = b"".join(content for _, (_, content) in sorted(stretches.items()))
-        if digest_of(data) == sha256:
-            whole[path] = data
+            pieces.setdefault((packing, piece.path, piece.sha256), {})[piece.start] = content
+    whole: dict[str, list[bytes]] = {}
+    for (_, path, sha256), stretches in sorted(pieces.items(), key=lambda item: -item[0][0]):
+        data = b"".join(content for _, content in sorted(stretches.items()))
+        if digest_of(data) == sha256 and data not in whole.get(path, []):
+            whole.setdefault(path, []).append(data)
     return whole, sorted({path for _, path, _ in pieces} - whole.keys())
 
 
@@ -112,12 +128,14 @@ def read_part(path: Path) -> tuple[int, list[tuple[Piece, bytes]]]:
     """The number of its packing and its pieces. Raises: StageError if it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
-            index = json.loads(archive.read(INDEX))
-            pieces = [Piece(**values) for values in index["pieces"]]
-            if any(archive.getinfo(piece.name).file_size > PART_BYTES for piece in pieces):
+            index = TypeAdapter(Index).validate_json(archive.read(INDEX))
+            if any(archive.getinfo(piece.name).file_size > PART_BYTES for piece in index.pieces):
                 raise ValueError("a piece is larger than a part")
-            return int(index["packing"]), [(piece, archive.read(piece.name)) for piece in pieces]
+            return index.packing, [(piece, archive.read(piece.name)) for piece in index.pieces]
     except OSError as error:
         raise StageError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValidationError as error:
+        raise StageError(f"{path}: {INDEX}: {first_fault(error)}; it is no part of a suite, or damaged") from None
     except Exception as error:  # of any kind: whoever damaged the file decides which code of zipfile or zlib fails
-        raise StageError(f"{path}: damaged ({type(error).__name__}: {error}); bring it again") from None
+        reason = " ".join(str(error).split())
+        raise StageError(f"{path}: damaged ({type(error).__name__}: {reason}); bring it again") from None

@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+import stages.accept as accept
+import stages.dvc_command as dvc_command
 from dgm.errors import StageError
 from dgm.runs.files import RunFiles
 from dgm.runs.records import CurvePoint, Provenance, read_record, write_curve, write_record
 from dgm.suite.acceptance import Accepted
 from dgm.suite.row import Row
-from stages.accept import line_of, replay, take_over
+from stages.accept import line_of, take_over
 from stages.dvc_command import dvc
 
 ROOT = Path(__file__).parents[2]
 
 
-def row(*stages: str) -> Accepted:
-    return Accepted(Row("nice", "gpu", {}, "a" * 16, None, {}, {}, True), {}, stages, None)
+FILES = RunFiles("gpu", "nice")
+THERE = Provenance(
+    "nice", "gpu", "H100", 31.0, 50, 5, None, None, None, None, None, "2026-01-01T00:00:00+00:00", {}, None
+)
 
 
-def test_a_run_is_replayed_into_the_store_and_provenance_names_it(project: Path, client: MlflowClient) -> None:
-    (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    files = RunFiles("gpu", "nice")
-    write_curve(files.curve, [CurvePoint(0, 0, 0.0, None, 8.0), CurvePoint(5, 50, 0.1, 7.0, 6.5)])
-    there = Provenance(
-        "nice", "gpu", "H100", 31.0, 50, 5, None, None, None, None, None, "2026-01-01T00:00:00+00:00", {}, None
+def row(*stages: str, files: dict[str, bytes] | None = None) -> Accepted:
+    return Accepted(Row("nice", "gpu", {}, "a" * 16, None, {}, {}, True), files or {}, stages, None)
+
+
+@pytest.fixture
+def arrived(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Accepted:
+    """A row that has been trained elsewhere; the project here has params.yaml, and nothing of the row."""
+    (project / "params.yaml").write_bytes(
+        (ROOT / "params.yaml").read_text().replace("profile: cpu", "profile: gpu").encode()
     )
-    write_record(files.provenance, there)
-    replay(row("train"))
-    here = read_record(files.provenance, Provenance)
+    there = RunFiles("gpu", "nice", tmp_path_factory.mktemp("there"))
+    write_curve(there.curve, [CurvePoint(0, 0, 0.0, None, 8.0), CurvePoint(5, 50, 0.1, 7.0, 6.5)])
+    write_record(there.provenance, THERE)
+    paths = {FILES.curve: there.curve, FILES.provenance: there.provenance}
+    return row("train", files={here.as_posix(): path.read_bytes() for here, path in paths.items()})
+
+
+@pytest.fixture
+def dvc_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The commands of DVC, which are noted and not run; and no report is written."""
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(accept, "dvc", lambda *words: calls.append(words))
+    monkeypatch.setattr(accept, "report", lambda profile: calls.append(("report", profile)))
+    return calls
+
+
+def test_a_run_is_replayed_into_the_store_and_provenance_names_it(
+    arrived: Accepted, dvc_calls: list[tuple[str, ...]], client: MlflowClient
+) -> None:
+    take_over([arrived])
+    here = read_record(FILES.provenance, Provenance)
     assert here is not None and here.mlflow_run_id is not None and here.device == "H100"
     run = client.get_run(here.mlflow_run_id)
     assert run.info.status == "FINISHED" and run.data.tags["key"] == "a" * 16
@@ -39,6 +65,46 @@ def test_a_run_is_replayed_into_the_store_and_provenance_names_it(project: Path,
     points = client.get_metric_history(here.mlflow_run_id, "validation_bits_per_subpixel")
     assert [(point.step, point.value) for point in points] == [(0, 8.0), (5, 6.5)]
     assert run.data.params["model.training.batch_size"] == "1000"
+    assert dvc_calls == [
+        ("repro", "download", "check"), ("repro", "check"), ("commit", "-f", "train@gpu-nice"), ("report", "gpu"),
+    ]  # fmt: skip
+
+
+def test_accepted_again_a_row_keeps_its_run(
+    arrived: Accepted, dvc_calls: list[tuple[str, ...]], client: MlflowClient
+) -> None:
+    take_over([arrived])
+    first = FILES.provenance.read_bytes()
+    take_over([arrived])
+    assert FILES.provenance.read_bytes() == first
+    experiment = client.get_experiment_by_name("cifar10-gpu")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert len(client.get_metric_history(run.info.run_id, "validation_bits_per_subpixel")) == 2
+
+
+def test_where_the_store_cannot_be_opened_nothing_is_written(
+    project: Path, arrived: Accepted, dvc_calls: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    before = (project / "params.yaml").read_bytes()
+    changed = replace(arrived, row=replace(arrived.row, changes={"training": {"max_seconds": 31.0}}))
+    with pytest.raises(StageError, match="cannot be"):
+        take_over([changed])
+    assert (project / "params.yaml").read_bytes() == before
+    assert not FILES.curve.exists() and not FILES.provenance.exists()
+    assert dvc_calls == [("repro", "download", "check")]
+
+
+def test_without_data_nothing_is_written(arrived: Accepted, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*words: str) -> None:
+        raise StageError("dvc repro failed: data: absent")
+
+    monkeypatch.setattr(accept, "dvc", fails)
+    with pytest.raises(StageError, match="absent"):
+        take_over([arrived])
+    assert not FILES.curve.exists()
 
 
 def test_the_profile_of_the_results_has_to_be_the_active_one(project: Path) -> None:
@@ -59,3 +125,10 @@ def test_a_command_of_dvc_that_fails_is_one_line(project: Path) -> None:
     with pytest.raises(StageError, match=r"^dvc commit failed: .*") as caught:
         dvc("commit", "nothing")
     assert "\n" not in str(caught.value)
+
+
+def test_a_stage_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = "error: data: absent\nERROR: failed to reproduce 'x': failed to run: y, exited with 1\n"
+    monkeypatch.setattr(dvc_command, "command", lambda *_: ["sh", "-c", f'printf "{printed}" >&2; exit 1'])
+    with pytest.raises(StageError, match=r"^dvc repro failed: data: absent$"):
+        dvc("repro", "x")

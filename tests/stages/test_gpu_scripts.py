@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,3 +46,79 @@ def test_the_wheels_are_found_without_pythonpath(tree: Path, is_in_venv: bool) -
     assert (tree / ".work" / "env").exists() != is_in_venv
     asked = 'source scripts/gpu/environment.sh; exec env -i PATH="$PATH" python3 -c "import carried"'
     subprocess.run(["bash", "-c", asked], cwd=tree, env=environment, check=True)
+
+
+# docs/gpu.md, "What travels": what the machine has, and what is carried there
+THERE = ("torch", "numpy", "pandas", "matplotlib", "jinja2", "safetensors", "pyyaml", "tqdm", "pillow")
+CARRIED = ("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "constriction")
+BARE = """
+import sys
+from importlib.machinery import PathFinder
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        is_absent = name.partition(".")[0] in {absent!r}
+        return None if is_absent else super().find_spec(name, path, target)
+sys.meta_path[:] = [Bare if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+
+
+def needs(names: tuple[str, ...]) -> set[str]:
+    """The packages and what they need in turn, by their canonical names."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        waiting += [re.split(r"[^\w.-]", text)[0] for text in requirements if "extra ==" not in text]
+    return found
+
+
+def absent_modules() -> set[str]:
+    """The modules of every package here that is not among those that docs/gpu.md names."""
+    there = needs(THERE + CARRIED)
+    packages = importlib.metadata.packages_distributions()
+    distributions = {
+        name: {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners} for name, owners in packages.items()
+    }
+    return {name for name, owners in distributions.items() if not owners & (there | {"dgm"})}
+
+
+@pytest.mark.parametrize(
+    ("module", "printed"),
+    [
+        ("stages.check", "params.yaml is sound"),
+        ("stages.suite_row", ""),
+        ("stages.suite", ""),
+        ("stages.pack", ""),
+        ("stages.download", ""),
+    ],
+)
+def test_what_the_scripts_run_needs_no_package_that_the_machine_lacks(
+    tmp_path: Path, module: str, printed: str
+) -> None:
+    absent = absent_modules()
+    assert {"dvc", "ruamel", "mlflow", "scipy", "pytest", "submitit"} <= absent and not absent & {
+        "torch",
+        "yaml",
+        "PIL",
+    }
+    (tmp_path / "sitecustomize.py").write_text(BARE.format(absent=absent))
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-m", module, *([] if printed else ["--help"])]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert printed in done.stdout
+
+
+def test_the_tree_that_travels_is_small() -> None:
+    command = ["git", "ls-files", "-z", "--", ":!weights", ":!reports"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    assert sum((ROOT / name).stat().st_size for name in names if (ROOT / name).is_file()) < 10e6

@@ -101,7 +101,11 @@ REFUSED: dict[str, Callable[[Row], Row]] = {
     r"result key 0{16}, but the code": lambda row: replace(row, result_key="0" * 16),
     r"training key \w+, but the code": lambda row: replace(row, changes={"training": {"max_seconds": 30.0}}),
     r"row.json says it is of made \(gpu\)": lambda row: replace(row, model="made"),
-    r"row.json changes other sections": lambda row: replace(row, changes={"model": {"dropout": 0.5}}),
+    r"row.json changes other numbers of model": lambda row: replace(row, changes={"model": {"dropout": 0.5}}),
+    r"row.json changes other numbers of training": lambda row: replace(
+        row, changes={"training": {"max_seconds": 31.5, "learning_rate": 0.5}}
+    ),
+    r"training.max_seconds": lambda row: replace(row, changes={"training": {"max_seconds": "long"}}),
     r"row.json names files that are none of its stage train": lambda row: replace(
         row, files={**row.files, "train": {"params.yaml": "0" * 64}}
     ),
@@ -126,3 +130,29 @@ def test_a_row_that_is_not_right_is_refused_in_one_line(
     assert arrival.rows == [] and len(arrival.refused) == 1
     assert re.search(reason, arrival.refused[0])
     assert arrival.refused[0].startswith("nice (gpu): refused: ") and "\n" not in arrival.refused[0]
+
+
+def test_where_the_latest_is_of_other_code_the_one_that_is_right_is_taken(
+    there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack_suite("gpu", there / "right", 1, 4)
+    row = read_row("gpu", "nice")
+    assert row is not None
+    write_row(replace(row, training_key="0" * 16))
+    pack_suite("gpu", there / "parts", 1, 4)
+    (there / "right" / "results_01.zip").rename(there / "parts" / "results_99.zip")
+    monkeypatch.chdir(there / "here")
+    arrival = read_arrival(there / "parts", Path(".scratch"))
+    assert arrival.refused == [] and [accepted.row for accepted in arrival.rows] == [row]
+    assert arrival.rows[0].stages == ("train", "evaluate")
+
+
+def test_records_are_checked_before_anything_is_written(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FILES.provenance.parent.mkdir(parents=True, exist_ok=True)
+    FILES.provenance.write_text('{"model": "nice"}')
+    row = read_row("gpu", "nice")
+    assert row is not None
+    write_row(row.with_stage("train", 31.0))
+    arrival = carried(there, monkeypatch)
+    assert arrival.rows == []
+    assert re.fullmatch(r"nice \(gpu\): refused: reports/gpu/provenance/nice.json: profile: .*", arrival.refused[0])
