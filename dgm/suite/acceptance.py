@@ -153,10 +153,16 @@ def _checked(path: Path, files: Mapping[str, bytes], kind: type[Record]) -> Reco
 def write_arrival(rows: Iterable[Accepted], root: Path = Path(".")) -> None:
     """Writes the files of the rows and their logs, each whole or not at all. Raises: OSError naming one.
 
-    Provenance is left to whoever records the run, whose id it names.
+    What a stage has not left is removed, and its folder is there all the same, for DVC. Provenance is left to whoever
+    records the run, whose id it names.
     """
     for accepted in rows:
         row = accepted.row
+        for stage in accepted.stages:
+            for path in stage_files(row.profile, row.model)[stage]:
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                if path.as_posix() not in row.files[stage]:
+                    (root / path).unlink(missing_ok=True)
         for name, data in accepted.files.items():
             if name != RunFiles(row.profile, row.model).provenance.as_posix():
                 with atomic_file(root / name) as file:

@@ -156,3 +156,22 @@ def test_records_are_checked_before_anything_is_written(there: Path, monkeypatch
     arrival = carried(there, monkeypatch)
     assert arrival.rows == []
     assert re.fullmatch(r"nice \(gpu\): refused: reports/gpu/provenance/nice.json: profile: .*", arrival.refused[0])
+
+
+def test_what_a_stage_has_not_left_is_not_there_afterwards_but_its_folder_is(
+    there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = read_row("gpu", "nice")
+    assert row is not None
+    FILES.compression.parent.mkdir(parents=True)
+    FILES.compression.write_text("{}")  # a model that cannot be coded leaves no more
+    write_row(row.with_stage("compress", 0.1))
+    arrival = carried(there, monkeypatch)
+    FILES.compressed.parent.mkdir(parents=True)
+    FILES.compressed.write_bytes(b"of an earlier training")
+    write_arrival(arrival.rows)
+    assert FILES.compression.exists() and list(FILES.compressed.parent.iterdir()) == []
+    assert arrival.rows[0].stages == ("train", "evaluate", "compress")
+    FILES.compressed.parent.rmdir()
+    write_arrival(arrival.rows)
+    assert FILES.compressed.parent.is_dir()
