@@ -43,6 +43,7 @@ def in_turn(trials: Callable[[Ground, int, tuple[str, ...]], Kind], is_long: boo
 
 KINDS: dict[str, tuple[Trials, int, int]] = {  # with the numbers of trials of a quick campaign and of a whole one
     "kills": (in_turn(kills.kills, is_long=True), 2, 100),
+    "suites": (lambda ground, count, is_quick: kills.suites(ground, count), 0, 3),
     "signals": (in_turn(kills.signals, is_long=True), 2, 40),
     "settings": (lambda ground, count, is_quick: settings.settings(ground, count, 0 if is_quick else 5), 6, 1000),
     "damage": (lambda ground, count, is_quick: damage.damage(ground, count, is_quick), 6, 500),

@@ -15,7 +15,7 @@ TRACEBACK = re.compile(r"^\s*Traceback \(most recent call last\)", re.MULTILINE)
 FIRST = re.compile(r"^error: \S", re.MULTILINE)
 REMEDY = re.compile(  # what to do, or of a number what it has to be
     r"\b(should be|should have|not allowed|not a finite|missing from|more than|takes|instead|add|check|choose|compress"
-    r"|correct|delete|did you mean|expected|fill|fit|give|install|keep|lower|make|mend|mount"
+    r"|correct|delete|did you mean|expected|fill|fit|draw|give|install|keep|lower|make|mend|mount"
     r"|must be|must have|must not|name|needs?|pick|put|raise|remove|rename|run|save|set|the keys here are"
     r"|start|stop|take|train|try|unset|use"
     r"|wait|write|git checkout|is one of|at most|at least)\b",

@@ -8,14 +8,16 @@ import time
 from pathlib import Path
 
 import stages.cli
+from dgm.suite.row import STAGES, read_row
 from tests.faults.ground import Ground, undone
-from tests.faults.judge import INTERRUPTED, Outcome, Verdict, broken, refusal
-from tests.faults.processes import Attempt, Preparation, run, start, survivors
-from tests.faults.projects import MODEL_STAGES, OUTPUTS, leftovers
+from tests.faults.judge import INTERRUPTED, Outcome, Verdict, broken, judge, refusal
+from tests.faults.processes import Attempt, Preparation, processes_in, run, start, survivors
+from tests.faults.projects import MODEL_STAGES, OUTPUTS, PROFILE, leftovers
 from tests.faults.record import Kind
 
 OFTEN = ("--checkpoint-every-seconds", "0.02")
 AWAIT_SECONDS = 20.0
+SUITE_MODELS, SUITE_SECONDS = ("pixelcnn", "vae"), 60.0
 MODELS_BY_STAGE = {"train": ("pixelcnn", "vae", "ppca"), "compress": ("uniform",)}  # the slow ones of few kinds
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -49,6 +51,42 @@ def kills(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
             verdict = after_kill(ground, project, line, attempt)
             kind.add(f"{number}: {' '.join(line)} {when}", verdict)
     return kind
+
+
+def suites(ground: Ground, count: int) -> Kind:
+    """The suite ends with all that it started; it trains by the clock, so that its rows are its own each time."""
+    text = "`stages.suite` killed at a random moment: no process is left; the same command then finishes every row"
+    with ground.kind("kills of a suite", text) as kind:
+        moments = ground.random("suites")
+        models = [model for model in SUITE_MODELS if model in ground.models]
+        line = ("stages.suite", "--profile", PROFILE, "--minutes", f"{SUITE_SECONDS / 60}", "--models", *models)
+        for number in range(count):
+            project, part = ground.copy(), moments.random()
+            attempt = killed_after(project, line, part * SUITE_SECONDS)
+            verdict = broken(attempt)
+            if survivors_of(project):
+                verdict = Verdict(Outcome.WRONG, "rows go on without their suite")
+            again = run(project, line)
+            verdict = verdict or judge([again], [f"{path.name} is left" for path in leftovers(project)])
+            if verdict.outcome is Outcome.SAME and (absent := [name for name in models if not is_whole(project, name)]):
+                verdict = Verdict(Outcome.SILENT, f"rows that are not whole: {absent}: {again.output[-300:]}")
+            kind.add(f"{number}: after {part:.2f} of its time", verdict)
+    return kind
+
+
+def is_whole(project: Path, model: str) -> bool:
+    row = read_row(PROFILE, model, project)
+    return row is not None and len(row.files) == len(STAGES)
+
+
+def survivors_of(project: Path) -> list[int]:
+    """Processes that still work in the project's folder, some time later; they are ended."""
+    until = time.monotonic() + AWAIT_SECONDS
+    while (left := processes_in(project)) and time.monotonic() < until:
+        time.sleep(0.05)
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    return left
 
 
 def killed_after(project: Path, line: tuple[str, ...], seconds: float) -> Attempt:

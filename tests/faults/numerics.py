@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from safetensors.torch import load_file, save
 
 from dgm.data.pictures import write_pngs
 from dgm.runs.atomic import file_digest
+from dgm.runs.files import RunFiles
+from dgm.runs.records import Provenance, read_record, write_record
 from tests.faults.ground import Ground
 from tests.faults.judge import Outcome, Verdict, broken, refusal
 from tests.faults.processes import run
@@ -41,9 +44,10 @@ def weights(ground: Ground, count: int) -> Kind:
             else:
                 changed.view(-1)[moments.randrange(changed.numel())] = value
             replace_file(path, save({**state, name: changed.to(state[name].dtype)}))
-            record = project / f"reports/{PROFILE}/provenance/{model}.json"
-            values = json.loads(record.read_bytes()) | {"weights_sha256": file_digest(path)}
-            replace_file(record, json.dumps(values).encode())
+            files = RunFiles(PROFILE, model, project)
+            provenance = read_record(files.provenance, Provenance)
+            assert provenance is not None
+            write_record(files.provenance, replace(provenance, weights_sha256=file_digest(path)))
             attempt = run(project, command("evaluate", model))
             verdict = broken(attempt) or (refusal(attempt) if attempt.code else finite_metrics(project, model))
             if verdict.outcome is Outcome.SAME and not torch.isfinite(changed.double()).all():

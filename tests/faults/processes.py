@@ -141,6 +141,18 @@ def survivors(group: int) -> list[int]:
     return found
 
 
+def processes_in(folder: Path) -> list[int]:
+    """Processes whose current folder it is, by id."""
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if path.readlink() == folder:
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
 def _be_stage(
     project: Path, command: tuple[str, ...], prepare: Preparation | None, variables: Mapping[str, str]
 ) -> None:

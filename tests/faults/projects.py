@@ -32,7 +32,7 @@ CHANGING = {  # keys of provenance/*.json that say when and how long, not what
     "git_is_dirty",
     "sha256",
 }
-PASSING = (".scratch", ".scratch/*", "mlflow.db*", "mlruns", "mlruns/*", "mlartifacts/*")  # no results
+PASSING = (".scratch", ".scratch/*", ".work/*", "mlflow.db*", "mlruns", "mlruns/*", "mlartifacts/*")  # no results
 OUTPUTS = {  # of a stage of one model or of the profile; {} is the model
     "download": ("data/train.npy", "data/test.npy"),
     "check": ("fingerprints/*",),
