@@ -58,8 +58,18 @@ def find_experiment(client: MlflowClient, store: Store, profile: str) -> str:
         wanted[NOTE] = ABOUT.format(profile=profile, experiment_id=experiment.experiment_id, view=VIEW)
     for name, value in wanted.items():
         if held.get(name) != value:
-            client.set_experiment_tag(experiment.experiment_id, name, value)
+            _set_tag(client, experiment.experiment_id, name, value)
     return experiment.experiment_id
+
+
+def _set_tag(client: MlflowClient, experiment_id: str, name: str, value: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_experiment_tag(experiment_id, name, value)
+    except MlflowException as error:
+        if name not in client.get_experiment(experiment_id).tags:  # else another process was first
+            raise error
 
 
 def _found_or_created(client: MlflowClient, store: Store, name: str) -> Experiment:

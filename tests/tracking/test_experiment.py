@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from dgm.errors import StageError
 from dgm.tracking.experiment import COLUMNS, NOTE, VIEW_TAG
 from dgm.tracking.mlflow_store import open_run
 
@@ -41,6 +44,23 @@ def test_a_text_that_a_person_wrote_stays_and_what_is_missing_is_added(client: M
     client.set_experiment_tag(experiment_id, NOTE, "mine")
     tags = opened(client).tags
     assert tags[NOTE] == "mine" and "mlflow.experimentKind" in tags
+
+
+def test_another_process_may_be_first(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_tag = MlflowClient.set_experiment_tag
+
+    def second(self: MlflowClient, experiment_id: str, key: str, value: str) -> None:
+        set_tag(self, experiment_id, key, value)
+        raise MlflowException("UNIQUE constraint failed")
+
+    def away(*_: object) -> None:
+        raise MlflowException("no answer")
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", away)
+    with pytest.raises(StageError, match="no answer"):
+        opened(client)
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", second)
+    assert VIEW_TAG in opened(client).tags
 
 
 def test_a_run_names_its_command(client: MlflowClient) -> None:
