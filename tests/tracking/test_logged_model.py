@@ -91,6 +91,7 @@ def test_it_is_stored_once_and_its_weights_are_on_the_disk_once(client: MlflowCl
     copies = list(Path("mlruns").rglob("weights.safetensors"))
     assert [path.stat().st_ino for path in copies] == [scored.files.weights.stat().st_ino]
     run = client.get_run(stored.source_run_id or "")
+    assert run.outputs is not None
     assert [output.model_id for output in run.outputs.model_outputs] == [stored.model_id]
     assert {metric.key for metric in stored.metrics or []} >= {"test_bits_per_subpixel", "train_seconds"}
     assert stored.tags["tier"] == "untested" and stored.tags["family"] == "closed form"
