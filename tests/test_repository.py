@@ -135,7 +135,7 @@ def test_documented_commands_are_commands() -> None:
         elif words[0] == "dgm":
             make_dgm_parser().parse_args(words[1:])
         else:
-            assert words[0] in (".", "mlflow", "pip", "ruff", "pyright", "lint-imports"), command
+            assert words[0] in (".", "git", "mlflow", "pip", "ruff", "pyright", "lint-imports"), command
 
 
 def test_the_readme_shows_the_tables_of_the_report() -> None:
