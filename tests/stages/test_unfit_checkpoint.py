@@ -13,7 +13,7 @@ from dgm.errors import StageError
 from dgm.fingerprints import training_key
 from dgm.runs.checkpoint import Scratch
 from dgm.tracking.untracked_run import UntrackedRun
-from stages import train
+from stages.train import Limits, train
 
 ROOT = Path(__file__).parent.parent.parent
 MODEL, PROFILE = "made", "smoke"
@@ -34,11 +34,11 @@ def take_over(job: object, config: object, session: Session) -> None:
 def resume(state: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setattr(train, "open_run", lambda *given: UntrackedRun())
-    monkeypatch.setattr(train, "learn_by_gradient", take_over)
+    monkeypatch.setattr("stages.train.open_run", lambda *given: UntrackedRun())
+    monkeypatch.setattr("stages.train.learn_by_gradient", take_over)
     with Scratch(PROFILE, MODEL, KEY) as scratch:
         scratch.save(state)
-    train.train(MODEL, PROFILE, PARAMS, "cpu", train.Limits(30.0))
+    train(MODEL, PROFILE, PARAMS, "cpu", Limits(30.0))
 
 
 @pytest.mark.parametrize(
