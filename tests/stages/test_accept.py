@@ -97,6 +97,17 @@ def test_where_the_store_cannot_be_opened_nothing_is_written(
     assert dvc_calls == [("repro", "download", "check")]
 
 
+def test_a_lock_file_that_a_kill_has_cut_is_told_with_the_remedy(
+    project: Path, arrived: Accepted, dvc_calls: list[tuple[str, ...]]
+) -> None:
+    (project / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  train@gpu-nice:\n    cmd: x\n    deps:\n    - path: a\n    params:\n"
+    )
+    with pytest.raises(StageError, match=r"dvc.lock.*params of stage .*git checkout dvc.lock"):
+        take_over([arrived])
+    assert not FILES.curve.exists() and dvc_calls == []
+
+
 def test_without_data_nothing_is_written(arrived: Accepted, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*words: str) -> None:
         raise StageError("dvc repro failed: data: absent")
