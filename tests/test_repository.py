@@ -186,7 +186,11 @@ def test_dvc_can_read_what_is_committed() -> None:
             "schema: '2.0'\nstages:\n  download:\n    nf",
             "error: dvc.lock: stage download has no cmd: .*git checkout dvc.lock",
         ),
-        ("schema: '2.0'\nstages:\n  download: {cmd: x, deps: 3}\n", "If dvc.lock is invalid .*git checkout dvc.lock"),
+        (
+            "schema: '2.0'\nstages:\n  download: {cmd: x, deps: 3}\n",
+            "error: dvc.lock: deps of stage download is cut; .*git checkout dvc.lock",
+        ),
+        ("schema: '2.0'\nstages:\n  download: {cmd: x, extra: 3}\n", "If dvc.lock is invalid .*git checkout dvc.lock"),
         ("", ""),
     ],
 )

@@ -64,7 +64,7 @@ def test_a_run_is_replayed_into_the_store_and_provenance_names_it(
     assert run.data.metrics["validation_bits_per_subpixel"] == 6.5 and run.data.metrics["train_seconds"] == 31.0
     points = client.get_metric_history(here.mlflow_run_id, "validation_bits_per_subpixel")
     assert [(point.step, point.value) for point in points] == [(0, 8.0), (5, 6.5)]
-    assert run.data.params["model.training.batch_size"] == "1000"
+    assert run.data.params["training.batch_size"] == "1000"
     assert dvc_calls == [
         ("repro", "download", "check"), ("repro", "check"), ("commit", "-f", "train@gpu-nice"), ("report", "gpu"),
     ]  # fmt: skip
