@@ -49,7 +49,9 @@ def test_value_and_gradients_are_those_of_the_plain_mixture(channels: int, level
 def test_gradients_against_differences() -> None:
     values, parameters = random_parameters(2, 3, 6, 8)
     x = unit_from_levels(values, 8, torch.float64)
-    assert torch.autograd.gradcheck(lambda *given: mixture_log_prob(x, *given, 8), parameters)
+    assert torch.autograd.gradcheck(
+        lambda logits, means, log_scales: mixture_log_prob(x, logits, means, log_scales, 8), parameters
+    )
 
 
 @pytest.mark.parametrize("log_scale", [-20.0, -7.0, 3.0, 20.0])
