@@ -109,8 +109,8 @@ class Neighbourhood(GradientTrained[NeighbourhoodConfig], AutoregressiveModel[Ne
         logits, means, log_scales, coefficients = groups.split([1, channels, channels, num_pairs])
         means = torch.addcmul(pixels.prediction.unsqueeze(1), means, pixels.scale)
         log_scales = (log_scales + pixels.scale.log()).clamp(MIN_LOG_SCALE, MAX_ABS_LOG_SCALE)
-        is_pair = torch.ones_like(self.local.coefficients).tril(-1) > 0
-        return logits.squeeze(0), means, log_scales, coefficients + self.local.coefficients[is_pair].view(-1, 1, 1)
+        row, column = torch.tril_indices(channels, channels, -1, device=means.device)
+        return logits.squeeze(0), means, log_scales, coefficients + self.local.coefficients[row, column].view(-1, 1, 1)
 
     def _log_prob(self, pixels: Pixels) -> Tensor:
         """log P(pixel | those before it). Shapes: P pixels -> (P,)."""
