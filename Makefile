@@ -6,6 +6,8 @@ JOBS ?= 2
 # what makes the environment: make run PYTHON=python3.12
 PYTHON ?= python3
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# uv installs where this points: another environment may be active
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 export OMP_WAIT_POLICY := passive

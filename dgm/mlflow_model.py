@@ -1,7 +1,7 @@
 """How MLflow loads a model of this project: `mlflow models predict` and `mlflow.pyfunc.load_model` call this.
 
-The folder of the model holds a project in miniature: params.yaml as it was, and the weights. Code of another version
-refuses them, as `load_run` does.
+The folder of the model holds a project in miniature: params.yaml as it was, the weights and their provenance. Code of
+another version refuses them, as `load_run` does.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ MODELS: dict[str, str] = {
     "row_lstm": "dgm.models.row_lstm.model:RowLSTM",
     "diagonal_bilstm": "dgm.models.diagonal_bilstm:DiagonalBiLSTM",
     "ride": "dgm.models.ride.model:RIDE",
+    "neighbourhood": "dgm.models.neighbourhood.model:Neighbourhood",
     "deep_diffusion": "dgm.models.deep_diffusion.model:DeepDiffusion",
 }
 

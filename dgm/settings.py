@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+import torch
+
 from dgm.config.budget import BUDGET_KEYS
 from dgm.config.construction import OfBoundedSize, without_weights
 from dgm.config.limits import check_limits
@@ -187,7 +189,11 @@ def _build(kind: type[Model], params: Params, name: str, profile: str, spec: Ima
     config = model_config(params, name, profile)
     try:
         with OfBoundedSize():
-            return kind(spec, config)
+            model = kind(spec, config)
+        if isinstance(model, AutoregressiveModel):
+            with torch.device("cpu"):  # also of a model without values
+                model.order()  # without one, samples and files would be refused after the whole training
+        return model
     except ValueError as error:
         raise ConfigError(f"models.{name}.{profile}.model: {shortened(str(error))}") from None
     except (RuntimeError, OverflowError, MemoryError) as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dvc.utils.hydra import apply_overrides
 
+from dgm.config.documents import check_documents
 from dgm.config.params import PARAMS_FILE, load_params
 from dgm.errors import StageError
 from dgm.runs.atomic import write_text
@@ -56,6 +57,7 @@ def take_over(rows: Sequence[Accepted]) -> None:
     if others:
         wanted = ", ".join(sorted(others))
         raise StageError(f"params.yaml: profile is {profile}, the results are of {wanted}; write `profile: {wanted}`")
+    check_documents()  # DVC writes dvc.lock in place: a kill may have cut it
     dvc("repro", "download", "check")
     with ExitStack() as stack:
         runs = [stack.enter_context(begun_run(accepted)) for accepted in rows]

@@ -27,7 +27,10 @@ ELSEWHERE = torch.device("meta")
 STEPS = ImageSpec(channels=3, height=2, width=4, levels=4)
 READS_A_VALUE = ("Cannot copy out of meta tensor", "cannot be called on meta tensors")  # on a GPU: waits for it
 READERS = {("ppca", "scores")}
-READERS |= {(name, "samples") for name in ("mixture_of_gaussians", "made", "ride", "nice", "pixelcnn_pp", "real_nvp")}
+READERS |= {
+    (name, "samples")
+    for name in ("mixture_of_gaussians", "made", "ride", "nice", "pixelcnn_pp", "neighbourhood", "real_nvp")
+}
 aten = torch.ops.aten
 MAY_MIX = {aten.copy_.default, aten._to_copy.default, aten.index.Tensor, aten.index_put_.default}
 

@@ -135,7 +135,7 @@ def test_documented_commands_are_commands() -> None:
         elif words[0] == "dgm":
             make_dgm_parser().parse_args(words[1:])
         else:
-            assert words[0] in (".", "mlflow", "pip", "ruff", "pyright", "lint-imports"), command
+            assert words[0] in (".", "git", "mlflow", "pip", "ruff", "pyright", "lint-imports"), command
 
 
 def test_the_readme_shows_the_tables_of_the_report() -> None:
@@ -186,7 +186,11 @@ def test_dvc_can_read_what_is_committed() -> None:
             "schema: '2.0'\nstages:\n  download:\n    nf",
             "error: dvc.lock: stage download has no cmd: .*git checkout dvc.lock",
         ),
-        ("schema: '2.0'\nstages:\n  download: {cmd: x, deps: 3}\n", "If dvc.lock is invalid .*git checkout dvc.lock"),
+        (
+            "schema: '2.0'\nstages:\n  download: {cmd: x, deps: 3}\n",
+            "error: dvc.lock: deps of stage download is cut; .*git checkout dvc.lock",
+        ),
+        ("schema: '2.0'\nstages:\n  download: {cmd: x, extra: 3}\n", "If dvc.lock is invalid .*git checkout dvc.lock"),
         ("", ""),
     ],
 )
@@ -208,3 +212,10 @@ def test_make_run_says_what_to_do_about_half_a_lock_file(tmp_path: Path, text: s
     )
     assert done.returncode and bool(re.search("git checkout", done.stderr)) == bool(said), done.stderr
     assert re.search(said, done.stderr), done.stderr
+
+
+def test_make_installs_into_the_projects_environment_whatever_other_one_is_active() -> None:
+    command = ["make", "--eval=show: ; @echo $$VIRTUAL_ENV", "show"]
+    variables = {**os.environ, "VIRTUAL_ENV": "/elsewhere"}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(ROOT / ".venv")

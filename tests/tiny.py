@@ -155,6 +155,18 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "num_whitening_images": 2000,
         "num_start_images": 100,
     },
+    "neighbourhood": {
+        "radius": 2,
+        "residual_radius": 1,
+        "error_rows": 2,
+        "error_reach": 2,
+        "num_hidden": 5,
+        "num_blocks": 1,
+        "num_mixtures": 2,
+        "pixels_per_image": 3,
+        "ridge": 1e-6,
+        "num_fit_images": 50,
+    },
     "deep_diffusion": {
         "block": 2,
         "num_conv_layers": 2,

@@ -17,6 +17,7 @@ from dgm.config.parse import ConfigError, shortened, shown, shown_key
 
 PIPELINES = (Path("dvc.yaml"), Path("proof/dvc.yaml"))
 NEEDED_STAGES = {"dvc.yaml": ("check", "download", "evaluate", "report", "train")}
+LOCKED = {"deps": list, "params": dict, "outs": list}  # what a stage of a lock file has beside its command
 _REMEDIES = {
     ".lock": "`git checkout {}` takes the last committed one back, and nothing that is cached is computed anew",
     ".yaml": "mend that line, or `git checkout {}` for the last committed one",
@@ -60,3 +61,6 @@ def _check(file: Path, path: Path) -> None:
     for name, stage in stages.items():
         if not isinstance(stage, dict) or not ("cmd" in stage or "foreach" in stage):
             raise ConfigError(f"{path}: stage {shown_key(name)} has no cmd: the file is cut; {remedy}")
+        for key, kind in LOCKED.items():
+            if path.suffix == ".lock" and not isinstance(stage.get(key, kind()), kind):
+                raise ConfigError(f"{path}: {key} of stage {shown_key(name)} is cut; {remedy}")

@@ -18,7 +18,7 @@ from dgm.prove.inputs import place
 from dgm.prove.leaks import Leak, LeakSearch
 from dgm.prove.opaque import Flow
 from dgm.prove.precision import rounding_of
-from dgm.prove.target import Target, described
+from dgm.prove.target import THEIRS, Target, described
 from dgm.runs.certificates import FAILS, HOLDS, IMPOSSIBLE, SUMS_TO_ONE, CheckLine
 from dgm.seeds import generator_for
 from dgm.types import Images, ImageSpec
@@ -40,7 +40,7 @@ def guarded(check: str, answer: Callable[[], CheckLine], target: Target) -> Chec
         return answer()
     except StageError as error:
         return line(check, False, str(error))
-    except Exception as error:
+    except THEIRS as error:
         return line(check, False, described(error, target.folder))
 
 
@@ -63,6 +63,9 @@ def nats_of(model: Model[Any], images: Images) -> Tensor:
 
 def deterministic(model: Model[Any], images: Images) -> CheckLine:
     first, _, again = nats_of(model, images), nats_of(model, images.flip(0)), nats_of(model, images)
+    if not first.isfinite().all():
+        image = int((~first.isfinite()).nonzero()[0])
+        return line("determinism", False, f"image {image} costs {-float(first[image])} nats: nothing can be compared")
     worst = float((first - again).abs().max())
     what = "the same noise" if isinstance(model, DensityModel | BoundModel) else "the same figures"
     if worst == 0.0:
@@ -91,7 +94,7 @@ def independent_of_the_batch(model: Model[Any], images: Images) -> CheckLine:
     others = images.clone()
     others[1:] = spec.levels - 1 - others[1:]
     with_these, with_others = float(nats_of(model, images)[0]), float(nats_of(model, others)[0])
-    if abs(with_these - with_others) > SAME * max(1.0, abs(with_these)):
+    if not abs(with_these - with_others) <= SAME * max(1.0, abs(with_these)):  # nor a NaN
         change = f"{with_these:.6g} nats become {with_others:.6g}"
         return line(name, False, f"image 0 depends on the other images of its batch: {change}")
     if isinstance(model, AutoregressiveModel | DensityModel):

@@ -114,8 +114,10 @@ class Elbo(BoundModel[Config]):
 
 
 def _one_each(nats: object, images: Tensor, name: str) -> Tensor:
-    """Raises: ValueError unless there is one number per image."""
+    """Raises: ValueError unless there is one real number per image."""
     if not isinstance(nats, Tensor) or nats.shape != (len(images),):
         found = tuple(nats.shape) if isinstance(nats, Tensor) else type(nats).__name__
         raise ValueError(f"{name} must give one number per image, ({len(images)},); it gives {found}")
+    if nats.is_complex() or nats.dtype == torch.bool:
+        raise ValueError(f"{name} must give real numbers; it gives {nats.dtype}")
     return nats.double()

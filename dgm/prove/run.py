@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from dgm.data.arrays import load_arrays
 from dgm.data.given_images import given_images
@@ -21,10 +22,12 @@ from dgm.model_api.scoring import Scored, score_images
 from dgm.prove import checks
 from dgm.prove.checks import guarded, line
 from dgm.prove.file_proof import FileProof, prove_by_file
-from dgm.prove.target import Target, described, find_target
+from dgm.prove.target import THEIRS, Target, described, find_target
 from dgm.runs import certificates
 from dgm.runs.atomic import array_digest, file_digest
 from dgm.runs.certificates import Certificate, CheckLine, tier_of
+from dgm.runs.checked import first_fault
+from dgm.runs.fields import LARGEST_BITS
 from dgm.runs.progress import clock, track
 from dgm.runs.provenance import device_name, package_versions
 from dgm.seeds import Stream
@@ -69,7 +72,7 @@ def prove(asked: Asked, say: Callable[[str], None]) -> Certificate:
         likelihood = model.log_likelihood(
             some[:2].to(model.device), torch.Generator(asked.device).manual_seed(0)
         ).method
-    except Exception as error:
+    except THEIRS as error:
         raise StageError(f"{asked.target}: does not score images: {described(error, target.folder)}") from None
     lines = list[CheckLine]()
 
@@ -90,7 +93,10 @@ def prove(asked: Asked, say: Callable[[str], None]) -> Certificate:
     tell("file decoded", lambda: _file(target, model, test, asked, proofs, say))
     if proofs:
         tell("causality in the file", lambda: line("causality in the file", proofs[0].is_causal, proofs[0].causality))
-    certificate = _certificate(asked, target, model, test, likelihood, lines, scored, proofs)
+    try:
+        certificate = _certificate(asked, target, model, test, likelihood, lines, scored, proofs)
+    except ValidationError as error:  # e.g. a kind of likelihood that is none of ours
+        raise StageError(f"{asked.target}: no certificate can be written: {first_fault(error)}") from None
     return replace(certificate, seconds=round(time.monotonic() - began, 1))
 
 
@@ -129,8 +135,10 @@ def _score(model: Model[Any], test: TestImages, asked: Asked, scored: list[Score
     starts = range(0, len(images), size)
     bar = track(starts, len(starts), "score", "batch")
     result = score_images(model.log_likelihood, images, bar, size, 0, Stream.EVALUATION, device=model.device)
-    scored.append(result)
     bits, error = _bits(model, result)
+    if not abs(bits) <= LARGEST_BITS or not math.isfinite(error or 0.0):
+        return line(name, False, f"{len(images):,} {test.kind}: a mean of {bits:.4g} bits per sub-pixel is no figure")
+    scored.append(result)
     bound = "≤ " if result.method in ("dequantized", "elbo") else ""
     spread = "" if error is None else f" ± {error:.4f}"
     part = "" if len(images) == len(test.images) else f" of {len(test.images):,}"

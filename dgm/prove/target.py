@@ -23,6 +23,7 @@ from dgm.runs.atomic import file_digest
 
 ENTRY_POINTS = "dgm.prove"
 MODULE = "dgm_prove_target"  # what FILE.py is called in sys.modules
+THEIRS = (Exception, SystemExit)  # what the user's code may raise; sys.exit() too would end the proof without a word
 LOADABLE = "a function that takes the weights' path and returns an adapter, or an adapter"
 
 
@@ -50,7 +51,7 @@ class Target:
             with torch.random.fork_rng([]):
                 torch.manual_seed(0)
                 model = self.made_by(self.weights)
-        except Exception as error:
+        except THEIRS as error:
             raise StageError(f"{self.text}: loading {self.weights} failed: {described(error, self.folder)}") from None
         if not isinstance(model, Model):
             raise StageError(f"{self.text}: returned {type(model).__name__}; it must be {LOADABLE}")
@@ -148,7 +149,7 @@ def _import(path: Path, text: str) -> ModuleType:
     sys.modules[MODULE] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except THEIRS as error:
         raise StageError(f"{text}: cannot be imported: {described(error, path.parent)}") from None
     return module
 

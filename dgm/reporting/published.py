@@ -207,6 +207,12 @@ FURTHER_ROWS: tuple[PublishedRow, ...] = (
         AUTOREGRESSIVE,
         "Model: van den Oord et al. (2016), arXiv 1609.03499, over the 3,072 sub-pixels.",
     ),
+    _unpublished(
+        "neighbourhood",
+        "Neighbourhood network",
+        AUTOREGRESSIVE,
+        "A small network on the causal neighbourhood of one pixel, trained on random pixels; a model of this project.",
+    ),
 )
 
 
@@ -274,8 +280,9 @@ REMARKS: tuple[Remark, ...] = (
     ),
     Remark(
         "No published figure",
-        "The histograms, the ridge regression, PPCA, the mixture of Gaussians, VAE, MADE, char RNN and WaveNet have no "
-        "published CIFAR-10 figure in this unit that these tables could print. They are there for comparison.",
+        "The histograms, the ridge regression, PPCA, the mixture of Gaussians, VAE, MADE, char RNN, WaveNet and the "
+        "neighbourhood network have no published CIFAR-10 figure in this unit that these tables could print. They are "
+        "there for comparison.",
     ),
 )
 
@@ -284,6 +291,7 @@ STARTS: dict[str, str] = {
     "nice": "ZCA whitening with a factorised logistic",
     "made": "linear regression on the sub-pixels nearby",
     "ride": "a linear predictor of each pixel, fitted to its neighbourhood, with a scale mixture of what it leaves",
+    "neighbourhood": "a linear predictor of each pixel, with a mixture of several widths around it",
     "vae": "probabilistic PCA of patches",
     "vae_iaf": "with has_linear_start: probabilistic PCA of patches",
     "draw": "with has_linear_start: probabilistic PCA of patches",

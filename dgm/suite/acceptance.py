@@ -161,7 +161,7 @@ def write_arrival(rows: Iterable[Accepted], root: Path = Path(".")) -> None:
         for stage in accepted.stages:
             for path in stage_files(row.profile, row.model)[stage]:
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
-                if path.as_posix() not in row.files[stage]:
+                if path.as_posix() not in accepted.files:
                     (root / path).unlink(missing_ok=True)
         for name, data in accepted.files.items():
             if name != RunFiles(row.profile, row.model).provenance.as_posix():

@@ -1,7 +1,7 @@
 """The model of a run, as MLflow stores it: its page lists it with its figures, `mlflow models predict` scores with it.
 
-The folder holds params.yaml and the weights, read by dgm/mlflow_model.py of the installed package. In a store on this
-disk the weights are a second name of the file in runs/ (a hard link), so that they are on the disk once.
+The folder holds params.yaml, provenance and weights, read by dgm/mlflow_model.py of the installed package. In a store
+on this disk the weights are a second name of the file in runs/ (a hard link), so that they are on the disk once.
 """
 
 from __future__ import annotations
@@ -95,8 +95,10 @@ def fill(client: MlflowClient, stored: LoggedModel, files: RunFiles) -> None:
 def write_folder(folder: Path, stored: LoggedModel, files: RunFiles) -> None:
     """Everything that loading needs, besides the package itself."""
     data = RunFiles(files.profile, files.model, folder / "data")
-    data.weights.parent.mkdir(parents=True)
+    for path in (data.weights, data.provenance):
+        path.parent.mkdir(parents=True)
     link_or_copy(files.weights, data.weights)
+    shutil.copyfile(files.provenance, data.provenance)
     shutil.copyfile(files.root / PARAMS_FILE, data.root / PARAMS_FILE)
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in requirements()), encoding="utf-8")
     environment = PYTHON_ENV.format(python=platform.python_version())

@@ -192,6 +192,17 @@ def test_what_training_would_refuse_is_refused_before(
         validate(params_of(values), "cpu")
 
 
+def test_an_ensemble_without_an_order_is_refused_before_its_samples_and_files_are(values: dict[str, Any]) -> None:
+    values["models"]["made"]["cpu"]["model"] |= {"ordering": "order_agnostic", "num_masks": 2, "ensemble_size": 2}
+    values["suite"] = ["made"]
+    with pytest.raises(
+        ConfigError, match=r"^models.made.cpu.model: an ensemble over several orders .*ensemble_size to 1"
+    ):
+        validate(params_of(values), "cpu")
+    values["models"]["made"]["cpu"]["model"]["ensemble_size"] = 1
+    validate(params_of(values), "cpu")
+
+
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent.yaml: cannot be read"):
         load_params(tmp_path / "absent.yaml")

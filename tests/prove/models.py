@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgm.model_api.contracts import LogLikelihood
 from dgm.prove import Elbo, Flow, Logits, LogProb
 from dgm.types import ImageSpec
 
@@ -220,3 +222,27 @@ def latent(share: float, is_bound: bool) -> Any:
 
 good_bound, bound_that_is_none = latent(1.0, True), latent(40.0, True)
 good_log_prob, log_prob_of_more_than_one = latent(1.0, False), latent(0.9, False)
+
+
+def always(nats: object) -> Callable[[Path], LogProb]:
+    """A log_prob that says the same of every image, or raises what it is given."""
+
+    def log_prob(images: Tensor) -> Tensor:
+        if isinstance(nats, BaseException):
+            raise nats
+        return torch.full((len(images),), nats, dtype=torch.float64 if isinstance(nats, float) else None)  # type: ignore[arg-type]
+
+    return lambda weights: LogProb(nn.Identity(), log_prob, spec=SPEC)
+
+
+too_much, too_little, complex_numbers = always(-1e306), always(1e300), always(1j)
+ends_the_program, says_nothing = always(SystemExit(0)), always(RuntimeError())
+
+
+class OfItsOwnKind(LogProb):
+    def log_likelihood(self, images: Tensor, generator: torch.Generator) -> LogLikelihood:
+        return LogLikelihood(-torch.ones(len(images), dtype=torch.float64), "a feeling")
+
+
+def of_its_own_kind(weights: Path) -> OfItsOwnKind:
+    return OfItsOwnKind(nn.Identity(), spec=SPEC)

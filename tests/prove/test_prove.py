@@ -118,6 +118,10 @@ def test_damaged_weights_of_an_adapter_that_is_there_are_one_line(folder: Path) 
         ("flow_in_other_units", "probabilities sum to one"),
         ("bound_that_is_none", "probabilities sum to one"),
         ("log_prob_of_more_than_one", "probabilities sum to one"),
+        ("not_a_number", "determinism"),
+        ("not_a_number", "test images scored"),
+        ("too_much", "test images scored"),
+        ("too_little", "test images scored"),
     ],
 )
 def test_a_fault_fails_its_check(folder: Path, capsys: pytest.CaptureFixture[str], name: str, check: str) -> None:
@@ -205,6 +209,10 @@ def test_without_images_the_model_is_checked_and_not_scored(folder: Path, capsys
         (["model.py:good", "--weights", "model.py"], "loading model.py failed: "),
         (["model.py:another_shape", "--weights", "weights.pt"], "the network puts out (2, 25, 4, 4)"),
         (["broken.py:good", "--weights", "weights.pt"], "cannot be imported: ZeroDivisionError"),
+        (["ends.py:good", "--weights", "weights.pt"], "cannot be imported: SystemExit: 0 (line 3 of ends.py)"),
+        (["model.py:ends_the_program", "--weights", "weights.pt"], "does not score images: SystemExit: 0"),
+        (["model.py:says_nothing", "--weights", "weights.pt"], "does not score images: RuntimeError"),
+        (["model.py:complex_numbers", "--weights", "weights.pt"], "log_prob must give real numbers"),
         (["nothing", "--weights", "weights.pt"], "neither FILE.py:NAME nor an entry point"),
         (["model.py:good", "--weights", "weights.pt", "--images", "-1"], "--images: must be at least 0"),
         (["model.py:good", "--weights", "weights.pt", "--leak-seconds", "nan"], "--leak-seconds: must be a positive"),
@@ -217,6 +225,7 @@ def test_what_goes_wrong_is_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     Path("broken.py").write_text("1 / 0\n")
+    Path("ends.py").write_text("import sys\n\nsys.exit(0)\n")
     assert main(["prove", "--data", "images.npy", *arguments]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and message in line, line
@@ -240,3 +249,10 @@ def test_an_installed_package_is_an_entry_point(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(target, "entry_points", lambda group: [point] if group == "dgm.prove" else [])
     assert main(["prove", "theirs", "--weights", "weights.pt", "--data", "images.npy", *FAST]) == 0
     assert set(certificate("theirs").code) == {"__init__.py", "nets.py"}
+
+
+def test_what_no_certificate_can_hold_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prove("of_its_own_kind", "--limit", "0", *FAST) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: model.py:of_its_own_kind: no certificate can be written: likelihood")
+    assert not list(folder.glob("*.json"))

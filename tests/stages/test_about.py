@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import pytest
 from dgm.config.params import load_params
 from dgm.fingerprints import current_key
 from dgm.tracking.results import About
-from stages import about, evaluate
+from stages.about import record_evaluation
+from stages.evaluate import evaluate
 from tests.reporting.made_up import whole_run
 from tests.test_repository import ROOT
 from tests.untrained import train_for_no_time
@@ -26,7 +26,7 @@ Call = tuple[str, list[str], Mapping[str, str], Mapping[str, About]]
 def calls(project: Path, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     shutil.copy(ROOT / "params.yaml", project)
     seen: list[Call] = []
-    monkeypatch.setattr(about, "record_results", lambda *given: seen.append(given))
+    monkeypatch.setattr("stages.about.record_results", lambda *given: seen.append(given))
     return seen
 
 
@@ -34,9 +34,9 @@ def test_the_stage_hands_its_figures_over(calls: list[Call], project: Path, monk
     train_for_no_time("smoke", "uniform")
     images = np.zeros((10_000, 3, 32, 32), np.uint8)
     arrays: Any = type("Arrays", (), {"train": np.zeros((50_000, 3, 32, 32), np.uint8), "test": images})
-    monkeypatch.setattr(evaluate, "load_arrays", lambda _: arrays)
+    monkeypatch.setattr("stages.evaluate.load_arrays", lambda _: arrays)
     params = load_params()
-    evaluate.evaluate("uniform", "smoke", params, None)
+    evaluate("uniform", "smoke", params, None)
     [(profile, models, keys, said)] = calls
     assert (profile, models, keys) == ("smoke", ["uniform"], {"uniform": current_key(params, "uniform", "smoke")})
     assert said["uniform"].tier == "untested" and said["uniform"].published == 8.0
@@ -47,13 +47,13 @@ def test_not_while_another_record_is_damaged_nor_where_nothing_is_recorded(
 ) -> None:
     params = load_params()
     key = current_key(params, "uniform", "smoke")
-    files = replace(whole_run(project, "uniform", code_and_params_key=key), profile="cpu")
+    files = whole_run(project, "uniform", code_and_params_key=key)
     files.compression.write_text("{")
-    about.record_evaluation(params, "cpu", "uniform", key)
+    record_evaluation(params, "cpu", "uniform", key)
     assert not calls
     files.compression.unlink()
-    about.record_evaluation(params, "cpu", "uniform", key)
+    record_evaluation(params, "cpu", "uniform", key)
     assert len(calls) == 1
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "none")
-    about.record_evaluation(params, "cpu", "uniform", key)
+    record_evaluation(params, "cpu", "uniform", key)
     assert len(calls) == 1

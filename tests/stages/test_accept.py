@@ -64,7 +64,7 @@ def test_a_run_is_replayed_into_the_store_and_provenance_names_it(
     assert run.data.metrics["validation_bits_per_subpixel"] == 6.5 and run.data.metrics["train_seconds"] == 31.0
     points = client.get_metric_history(here.mlflow_run_id, "validation_bits_per_subpixel")
     assert [(point.step, point.value) for point in points] == [(0, 8.0), (5, 6.5)]
-    assert run.data.params["model.training.batch_size"] == "1000"
+    assert run.data.params["training.batch_size"] == "1000"
     assert dvc_calls == [
         ("repro", "download", "check"), ("repro", "check"), ("commit", "-f", "train@gpu-nice"), ("report", "gpu"),
     ]  # fmt: skip
@@ -95,6 +95,17 @@ def test_where_the_store_cannot_be_opened_nothing_is_written(
     assert (project / "params.yaml").read_bytes() == before
     assert not FILES.curve.exists() and not FILES.provenance.exists()
     assert dvc_calls == [("repro", "download", "check")]
+
+
+def test_a_lock_file_that_a_kill_has_cut_is_told_with_the_remedy(
+    project: Path, arrived: Accepted, dvc_calls: list[tuple[str, ...]]
+) -> None:
+    (project / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  train@gpu-nice:\n    cmd: x\n    deps:\n    - path: a\n    params:\n"
+    )
+    with pytest.raises(StageError, match=r"dvc.lock.*params of stage .*git checkout dvc.lock"):
+        take_over([arrived])
+    assert not FILES.curve.exists() and dvc_calls == []
 
 
 def test_without_data_nothing_is_written(arrived: Accepted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections import namedtuple
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from stages.machine import GIGABYTES, SPARE, gigabytes_needed, machine_line
 
 ROOT = Path(__file__).parents[2]
-Usage = namedtuple("Usage", "total used free")
+
+
+class Usage(NamedTuple):
+    total: float
+    used: float
+    free: float
 
 
 def test_what_is_here_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

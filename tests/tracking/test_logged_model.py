@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
@@ -33,19 +32,35 @@ ABOUT = About("closed form", "text", "untested", None)
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A project with a model of the smoke profile that was trained and scored, and its key: copied, never changed."""
+    root = tmp_path_factory.mktemp("original")
+    shutil.copy(ROOT / "params.yaml", root)
+    files, key = train_for_no_time("smoke", NAME, root), current_key(load_params(root / "params.yaml"), NAME, "smoke")
+    metrics = replace(METRICS, model=NAME, profile="smoke", code_and_params_key=key)
+    write_record(files.metrics, replace(metrics, weights_sha256=file_digest(files.weights)))
+    return root, key
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The copy that is the working folder."""
+
+    key: str
+
+    @property
+    def files(self) -> RunFiles:
+        return RunFiles("smoke", NAME)
+
+    def record(self, about: About = ABOUT) -> None:
+        record_results("smoke", [NAME], {NAME: self.key}, {NAME: about})
+
+
 @pytest.fixture
-def files(client: MlflowClient, project: Path) -> RunFiles:
-    """A model of the smoke profile that was trained and scored here."""
-    shutil.copy(ROOT / "params.yaml", project)
-    files = train_for_no_time("smoke", NAME)
-    digest, key = file_digest(files.weights), current_key(load_params(), NAME, "smoke")
-    metrics = replace(METRICS, model=NAME, profile="smoke", code_and_params_key=key, weights_sha256=digest)
-    write_record(files.metrics, metrics)
-    return files
-
-
-def record(about: About = ABOUT) -> None:
-    record_results("smoke", [NAME], {NAME: current_key(load_params(), NAME, "smoke")}, {NAME: about})
+def scored(client: MlflowClient, project: Path, original: tuple[Path, str]) -> Scored:
+    shutil.copytree(original[0], project, dirs_exist_ok=True)
+    return Scored(original[1])
 
 
 def models(client: MlflowClient) -> Sequence[LoggedModel]:
@@ -54,71 +69,66 @@ def models(client: MlflowClient) -> Sequence[LoggedModel]:
     return client.search_logged_models([experiment.experiment_id])
 
 
-def test_it_scores_images_as_the_run_does(client: MlflowClient, files: RunFiles) -> None:
-    record()
+def test_it_scores_images_as_the_run_does_and_refuses_what_is_none(client: MlflowClient, scored: Scored) -> None:
+    scored.record()
     [stored] = models(client)
     loaded = mlflow.pyfunc.load_model(stored.artifact_location)
     expected = load_run("smoke", NAME).bits_per_subpixel(IMAGES).numpy()
     rows = pd.DataFrame({"image": [image.ravel().tolist() for image in IMAGES]})
     for given in (IMAGES, rows):
-        scored = loaded.predict(given)
-        assert list(scored.columns) == ["bits_per_subpixel"]
-        np.testing.assert_array_equal(scored["bits_per_subpixel"], expected)
+        bits = loaded.predict(given)
+        assert list(bits.columns) == ["bits_per_subpixel"]
+        np.testing.assert_array_equal(bits["bits_per_subpixel"], expected)
+    for wrong in (IMAGES[:, :1], IMAGES.astype(np.float32), IMAGES[0]):
+        with pytest.raises(MlflowException, match="does not match expected"):
+            loaded.predict(wrong)
 
 
-@pytest.mark.parametrize("wrong", [IMAGES[:, :1], IMAGES.astype(np.float32), IMAGES[0]])
-def test_what_is_no_image_is_refused(client: MlflowClient, files: RunFiles, wrong: Any) -> None:
-    record()
-    [stored] = models(client)
-    loaded = mlflow.pyfunc.load_model(stored.artifact_location)
-    with pytest.raises(MlflowException, match="does not match expected"):
-        loaded.predict(wrong)
-
-
-def test_it_is_stored_once_and_its_weights_are_on_the_disk_once(client: MlflowClient, files: RunFiles) -> None:
-    record()
-    record()
+def test_it_is_stored_once_and_its_weights_are_on_the_disk_once(client: MlflowClient, scored: Scored) -> None:
+    scored.record()
+    scored.record()
     [stored] = models(client)
     copies = list(Path("mlruns").rglob("weights.safetensors"))
-    assert [path.stat().st_ino for path in copies] == [files.weights.stat().st_ino]
+    assert [path.stat().st_ino for path in copies] == [scored.files.weights.stat().st_ino]
     run = client.get_run(stored.source_run_id or "")
+    assert run.outputs is not None
     assert [output.model_id for output in run.outputs.model_outputs] == [stored.model_id]
     assert {metric.key for metric in stored.metrics or []} >= {"test_bits_per_subpixel", "train_seconds"}
     assert stored.tags["tier"] == "untested" and stored.tags["family"] == "closed form"
     assert len(client.get_metric_history(run.info.run_id, "test_bits_per_subpixel")) == 1
 
 
-def test_figures_and_tier_of_later_are_shown_beside_it(client: MlflowClient, files: RunFiles) -> None:
-    record()
-    record(replace(ABOUT, tier="contract-tested", published=4.0))
+def test_figures_and_tier_of_later_are_shown_beside_it(client: MlflowClient, scored: Scored) -> None:
+    scored.record()
+    scored.record(replace(ABOUT, tier="contract-tested", published=4.0))
     [stored] = models(client)
     assert stored.tags["tier"] == "contract-tested"
     assert 4.0 in [m.value for m in stored.metrics or [] if m.key == "published_test_bits_per_subpixel"]
 
 
 @pytest.mark.parametrize("fault", ["no weights", "other weights", "other key"])
-def test_without_the_weights_of_the_figures_there_is_none(client: MlflowClient, files: RunFiles, fault: str) -> None:
+def test_without_the_weights_of_the_figures_there_is_none(client: MlflowClient, scored: Scored, fault: str) -> None:
     if fault == "no weights":
-        files.weights.unlink()
+        scored.files.weights.unlink()
     elif fault == "other weights":
-        files.weights.write_bytes(b"other")
+        scored.files.weights.write_bytes(b"other")
     else:
-        write_record(files.metrics, replace(METRICS, model=NAME, profile="smoke", code_and_params_key="old"))
-    record()
+        write_record(scored.files.metrics, replace(METRICS, model=NAME, profile="smoke", code_and_params_key="old"))
+    scored.record()
     assert not models(client)
 
 
 def test_a_model_that_cannot_be_stored_is_a_warning_and_tried_again(
-    client: MlflowClient, files: RunFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    client: MlflowClient, scored: Scored, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
         broken.setattr(logged_model, "write_folder", full)
-        record()
+        scored.record()
     assert "warning: MLflow did not take the model of run" in capsys.readouterr().err
-    record()
+    scored.record()
     assert sorted(str(model.status) for model in models(client)) == ["FAILED", "READY"]
 
 

@@ -20,7 +20,7 @@ class VanishingClient:
         self.steps: list[int] = []
         self.status = "RUNNING"
 
-    def log_batch(self, run_id: str, metrics: list[Any], params: list[Any]) -> None:
+    def log_batch(self, run_id: str, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:
         self._answer()
         self.steps.extend(metric.step for metric in metrics)
 
@@ -45,7 +45,7 @@ def client(project: Path, monkeypatch: pytest.MonkeyPatch) -> VanishingClient:
 
 
 def run_with(client: VanishingClient) -> TrackedRun:
-    run = SimpleNamespace(info=SimpleNamespace(run_id="r1"), data=SimpleNamespace(params={}))
+    run = SimpleNamespace(info=SimpleNamespace(run_id="r1"), data=SimpleNamespace(params={}, tags={}))
     return TrackedRun(client, run, {})  # type: ignore[arg-type]
 
 
