@@ -1,7 +1,7 @@
 """Injects faults on purpose into every stage of a small project and counts what became of them.
 
 `python -m tests.faults.campaign` tries them all, on random images, and writes reports/reliability.md;
-`--quick` tries a few of each kind and writes nothing.
+`--quick` tries a few of each kind and writes nothing. A campaign that was stopped goes on when it is started again.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 from dgm.runs.atomic import write_text
 from tests.faults import company, damage, kills, numerics, servers, settings, shortages
 from tests.faults.ground import Ground, make_ground
-from tests.faults.processes import core_seconds
+from tests.faults.processes import ROOT, core_seconds
 from tests.faults.projects import MODELS
 from tests.faults.record import Kind, page
 
@@ -28,6 +29,7 @@ ALL_STAGES = (  # in turn: those that write more, more often, and the slow ones 
     *("download", "train", "evaluate", "sample", "prove", "report", "check", "compress", "train", "ppca_ladder"),
 )
 MOST_STAGES = ("train", "evaluate", "report", "sample", "download", "prove", "codecs")
+KEPT = Path(".work/faults")  # a folder for each code and seed: one line of each trial
 Trials = Callable[[Ground, int, bool], Kind]
 
 
@@ -71,17 +73,27 @@ def main() -> None:
     kinds: list[Kind] = []
     with tempfile.TemporaryDirectory(prefix="dgm-faults-") as folder:
         models = QUICK_MODELS if given.quick else MODELS
-        ground = make_ground(Path(folder), given.seed, announce, models, given.quick)
+        kept = None if given.quick else KEPT / f"{code_digest()}-{given.seed}"
+        ground = make_ground(Path(folder), given.seed, announce, models, given.quick, kept)
         announce(f"undisturbed project: {core_seconds():.0f} s")
         for name in given.kinds:
             trials, few, whole = KINDS[name]
             if count := few if given.quick else math.ceil(given.part * whole):
                 kinds.append(trials(ground, count, given.quick))
             if out is not None:  # after each kind: it takes long
-                write_text(out, page(kinds, given.seed, command, core_seconds()))
+                write_text(out, page(kinds, given.seed, command))
     bad = sum(len(kind.bad) for kind in kinds)
     announce(f"{sum(len(kind.verdicts) for kind in kinds)} trials, {bad} bad, {core_seconds():.0f} s of one core")
     sys.exit(1 if bad else 0)
+
+
+def code_digest() -> str:
+    """Of all that decides what a trial shows: trials of another code do not count."""
+    digest = sha256()
+    for folder in ("dgm", "stages", "tests/faults"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def announce(line: str) -> None:

@@ -20,15 +20,14 @@ def at_once(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
     """The same command twice at once; each finishes, or says that the other one is at work."""
     text = "the same stage twice at the same time, the second a moment later; then once more if one was refused"
     with ground.kind("two at once", text) as kind:
-        moments = ground.random("at once")
-        for number, (stage, model) in enumerate(stages_of(ground, stages, count)):
+        for number, (stage, model), moments in kind.left(stages_of(ground, stages, count)):
             line, project = undone(ground, stage, model)
             delay = moments.random() * 0.5 * ground.seconds.get(line, 1.0)
             first = start(project, line)
             time.sleep(delay)
             second = start(project, line)
             attempts = [first.wait(), second.wait()]
-            kind.add(f"{number}: {' '.join(line)}, {delay:.2f} s apart", of_both(ground, project, line, attempts))
+            kind.add(number, f"{' '.join(line)}, {delay:.2f} s apart", of_both(ground, project, line, attempts))
     return kind
 
 
@@ -48,8 +47,7 @@ def clocks(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
     """The wall clock jumps within the stage, or files are of another year; every other training is a resumed one."""
     text = "the wall clock jumps by up to 30 years within a stage, or the files of a project are of another year"
     with ground.kind("clock jumps", text) as kind:
-        moments = ground.random("clocks")
-        for number, (stage, model) in enumerate(stages_of(ground, stages, count)):
+        for number, (stage, model), moments in kind.left(stages_of(ground, stages, count)):
             line, project = undone(ground, stage, model)
             years, call = moments.choice((-30, -1, -0.001, 0.001, 1, 30)), moments.randint(1, 30)
             attempts: list[Attempt] = []
@@ -65,7 +63,7 @@ def clocks(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
                 (project / "params.yaml").touch()
             attempts.append(run(project, line, prepare))
             what = "clock" if prepare else "files"
-            kind.add(f"{number}: {' '.join(line)}, {what} {years:+} years", ground.verdict(project, attempts))
+            kind.add(number, f"{' '.join(line)}, {what} {years:+} years", ground.verdict(project, attempts))
     return kind
 
 

@@ -114,9 +114,8 @@ def damage(ground: Ground, count: int, is_quick: bool = False) -> Kind:
     """Damages a file, runs a stage that reads it, and compares what it shows."""
     text = "a file that a stage reads flipped, cut, emptied, swapped or with values that cannot be, then that stage"
     with ground.kind("damaged files", text) as kind:
-        moments = ground.random("damage")
         golden, nats = ground.shown(), ground.nats()
-        for number in range(count):
+        for number, _, moments in kind.left(range(count)):
             pattern = moments.choice(list(READERS))
             stage = moments.choice(READERS[pattern])
             model = moments.choice(ground.models)
@@ -141,7 +140,7 @@ def damage(ground: Ground, count: int, is_quick: bool = False) -> Kind:
                     verdict = without_a_word(golden, shown(project))
             else:
                 verdict = of_stage(ground, project, attempt, name)
-            kind.add(f"{number}: {what} in {name}, then {' '.join(line)}", verdict)
+            kind.add(number, f"{what} in {name}, then {' '.join(line)}", verdict)
     return kind
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from dgm.fingerprints import CODE, UNUSED, WORK_OF_ONE, fingerprint, slices_code
 from dgm.registry import MODELS as ALL_MODELS
 from tests.faults.judge import Verdict, judge
-from tests.faults.processes import ROOT, Attempt, core_seconds
+from tests.faults.processes import ROOT, Attempt
 from tests.faults.projects import (
     MODELS,
     OUTPUTS,
@@ -41,7 +40,7 @@ IMPORTED = (  # by stages; torch._dynamo by the first optimizer
 
 @dataclass(frozen=True)
 class Ground:
-    """seconds: of each command that ran undisturbed. models: those of the project."""
+    """seconds: of each command that ran undisturbed. models: those of the project. kept: where trials are kept."""
 
     folder: Path
     golden: Path
@@ -50,10 +49,7 @@ class Ground:
     seed: int
     models: tuple[str, ...]
     announce: Callable[[str], None]
-
-    def random(self, kind: str) -> random.Random:
-        """A generator of each kind, so that one kind alone tries what it tries among all."""
-        return random.Random(f"{self.seed} {kind}")
+    kept: Path | None
 
     def copy(self, without: Iterable[str] = ()) -> Path:
         """A fresh project to disturb; the one before is gone."""
@@ -78,9 +74,8 @@ class Ground:
     @contextmanager
     def kind(self, name: str, description: str) -> Generator[Kind]:
         """Measures the trials of one kind, and checks that they left the undisturbed project alone."""
-        found, began, own = Kind(name, description), core_seconds(), own_files()
+        found, own = Kind(name, description, self.seed, self.kept), own_files()
         yield found
-        found.seconds = core_seconds() - began
         if changed := differences(self.state, self.golden):
             raise RuntimeError(f"the undisturbed project was changed: {changed[:3]}")
         if changed := set(own.items()) ^ set(own_files().items()):
@@ -92,16 +87,20 @@ class Ground:
 
 
 def make_ground(
-    folder: Path, seed: int, announce: Callable[[str], None], models: tuple[str, ...] = MODELS, is_quick: bool = False
+    folder: Path,
+    seed: int,
+    announce: Callable[[str], None],
+    models: tuple[str, ...] = MODELS,
+    is_quick: bool = False,
+    kept: Path | None = None,
 ) -> Ground:
     """Imports what stages import and digests their code, for all forks at once; then runs every stage undisturbed."""
     warm_up()
     golden = folder / "golden"
     shutil.rmtree(golden, ignore_errors=True)
     done = make_project(golden, models, announce, is_quick)
-    return Ground(
-        folder, golden, state_of(golden), {each.command: each.seconds for each in done}, seed, models, announce
-    )
+    seconds = {each.command: each.seconds for each in done}
+    return Ground(folder, golden, state_of(golden), seconds, seed, models, announce, kept)
 
 
 def warm_up() -> None:

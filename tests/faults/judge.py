@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from dgm.config.parse import MAX_PROBLEMS
 from tests.faults.processes import Attempt
 
 PAUSED = 75
@@ -22,7 +23,7 @@ REMEDY = re.compile(  # what to do, or of a number what it has to be
     re.IGNORECASE,
 )
 LONGEST_LINE = 1200  # characters: a line that fits a screen, with several paths
-MANY_LINES = 12  # of the errors of one refusal: the report and `check` name every file
+MANY_LINES = MAX_PROBLEMS + 1  # of one refusal: `check` has a line for each problem, up to a limit
 
 
 class Outcome(Enum):

@@ -37,8 +37,7 @@ def kills(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
     """Half of them by the clock, half at the call that makes a file durable or gives it its name."""
     text = "a stage killed at a random moment, or at a random call of fsync or rename, then run again"
     with ground.kind("kills (SIGKILL)", text) as kind:
-        moments = ground.random("kills")
-        for number, (stage, model) in enumerate(stages_of(ground, stages, count)):
+        for number, (stage, model), moments in kind.left(stages_of(ground, stages, count)):
             line, project = undone(ground, stage, model)
             seconds = ground.seconds.get(line, 1.0)
             line = (*line, *(OFTEN if stage == "train" else ()))
@@ -49,7 +48,7 @@ def kills(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
                 part = moments.random()
                 attempt, when = killed_after(project, line, part * seconds), f"after {part:.2f} of its time"
             verdict = after_kill(ground, project, line, attempt)
-            kind.add(f"{number}: {' '.join(line)} {when}", verdict)
+            kind.add(number, f"{' '.join(line)} {when}", verdict)
     return kind
 
 
@@ -57,10 +56,9 @@ def suites(ground: Ground, count: int) -> Kind:
     """The suite ends with all that it started; it trains by the clock, so that its rows are its own each time."""
     text = "`stages.suite` killed at a random moment: no process is left; the same command then finishes every row"
     with ground.kind("kills of a suite", text) as kind:
-        moments = ground.random("suites")
         models = [model for model in SUITE_MODELS if model in ground.models]
         line = ("stages.suite", "--profile", PROFILE, "--minutes", f"{SUITE_SECONDS / 60}", "--models", *models)
-        for number in range(count):
+        for number, _, moments in kind.left(range(count)):
             project, part = ground.copy(), moments.random()
             attempt = killed_after(project, line, part * SUITE_SECONDS)
             verdict = broken(attempt)
@@ -70,7 +68,7 @@ def suites(ground: Ground, count: int) -> Kind:
             verdict = verdict or judge([again], [f"{path.name} is left" for path in leftovers(project)])
             if verdict.outcome is Outcome.SAME and (absent := [name for name in models if not is_whole(project, name)]):
                 verdict = Verdict(Outcome.SILENT, f"rows that are not whole: {absent}: {again.output[-300:]}")
-            kind.add(f"{number}: after {part:.2f} of its time", verdict)
+            kind.add(number, f"after {part:.2f} of its time", verdict)
     return kind
 
 
@@ -137,8 +135,7 @@ def signals(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
     """SIGTERM, SIGINT and SIGHUP, some of them twice."""
     text = "SIGTERM, SIGINT or SIGHUP at a random moment, every fourth twice, then the same command again"
     with ground.kind("signals", text) as kind:
-        moments = ground.random("signals")
-        for number, (stage, model) in enumerate(stages_of(ground, stages, count)):
+        for number, (stage, model), moments in kind.left(stages_of(ground, stages, count)):
             line, project = undone(ground, stage, model)
             seconds = ground.seconds.get(line, 1.0)
             line = (*line, *(OFTEN if stage == "train" else ()))
@@ -146,7 +143,7 @@ def signals(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
             part = moments.random()
             attempt = signalled(project, line, number_sent, part * seconds, is_twice=moments.random() < 0.25)
             verdict = after_signal(ground, project, line, attempt)
-            kind.add(f"{number}: {number_sent.name} to {' '.join(line)} after {part:.2f} of its time", verdict)
+            kind.add(number, f"{number_sent.name} to {' '.join(line)} after {part:.2f} of its time", verdict)
     return kind
 
 

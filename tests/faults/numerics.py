@@ -30,9 +30,8 @@ def weights(ground: Ground, count: int) -> Kind:
     """Weights that are wrong in a way that their record does not tell."""
     text = "weights scaled by up to 3e38 or with a NaN or an infinity, under a right digest: scored finitely or refused"
     with ground.kind("weights of any size", text) as kind:
-        moments = ground.random("weights")
         models = [name for name in ground.models if name != "uniform"]
-        for number in range(count):
+        for number, _, moments in kind.left(range(count)):
             model, project = models[number % len(models)], ground.copy()
             path = project / f"runs/{PROFILE}/{model}/weights/weights.safetensors"
             state = load_file(path)
@@ -52,7 +51,7 @@ def weights(ground: Ground, count: int) -> Kind:
             verdict = broken(attempt) or (refusal(attempt) if attempt.code else finite_metrics(project, model))
             if verdict.outcome is Outcome.SAME and not torch.isfinite(changed.double()).all():
                 verdict = Verdict(Outcome.WRONG, "scored with weights that are not finite")
-            kind.add(f"{number}: {name} of {model} times or with {value}", verdict)
+            kind.add(number, f"{name} of {model} times or with {value}", verdict)
     return kind
 
 
@@ -68,7 +67,7 @@ def images(ground: Ground, count: int) -> Kind:
     text = "black, white, grey, checkered, striped, noisy images and such with one odd pixel: each scored finitely"
     with ground.kind("extreme images", text) as kind:
         pictures = extreme_images()
-        for model in ground.models[-count:]:
+        for number, model, _ in kind.left(ground.models[-count:]):
             project = ground.copy()
             names = [project.parent / "pictures" / f"{name}.png" for name in pictures]
             write_pngs(names, np.stack(list(pictures.values())))
@@ -76,14 +75,16 @@ def images(ground: Ground, count: int) -> Kind:
             line = ("dgm", "score", "--profile", PROFILE, "--model", model, str(names[0].parent), "--csv", str(table))
             attempt = run(project, line)
             if attempt.code:
-                kind.add(model, broken(attempt) or Verdict(Outcome.SILENT, attempt.said[-300:]))
+                kind.add(number, model, broken(attempt) or Verdict(Outcome.SILENT, attempt.said[-300:]))
                 continue
             with table.open(newline="", encoding="utf-8") as file:
                 scores = {Path(next(iter(row.values()))).stem: row for row in csv.DictReader(file)}
             for name in pictures:
                 bits = float(scores[name]["bits_per_subpixel"])
                 is_right = math.isfinite(bits) and bits > -1.0
-                kind.add(f"{name} by {model}", Verdict(Outcome.SAME if is_right else Outcome.WRONG, f"{bits} bits"))
+                kind.add(
+                    number, f"{name} by {model}", Verdict(Outcome.SAME if is_right else Outcome.WRONG, f"{bits} bits")
+                )
     return kind
 
 

@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
 
 from tests.faults.judge import Outcome, Verdict
+from tests.faults.processes import core_seconds
 
 PACKAGES = ("torch", "numpy", "mlflow", "dvc", "pydantic")
+Item = TypeVar("Item")
 SHOWN_FAULTS = 20  # of each kind, in words
 
 
 @dataclass
 class Kind:
-    """The trials of one kind of fault. description: for the page. seconds: of one core."""
+    """The trials of one kind of fault. description: for the page.
+
+    kept: a folder with a line for each trial, so that a campaign that was stopped goes on; None: trials are not kept.
+    seconds: of one core, for all trials.
+    """
 
     name: str
     description: str
+    seed: int
+    kept: Path | None = None
     verdicts: list[tuple[str, Verdict]] = field(default_factory=list[tuple[str, Verdict]])
     seconds: float = 0.0
-    skipped: str = ""
 
-    def add(self, trial: str, verdict: Verdict) -> None:
-        """trial: what was done, in a few words; enough to do it again with the seed."""
-        self.verdicts.append((trial, verdict))
+    def __post_init__(self) -> None:
+        self._done: set[int] = set()
+        self._began = core_seconds()
+        for line in self._journal.read_text(encoding="utf-8").splitlines() if self._journal else ():
+            number, trial, outcome, reason, seconds = json.loads(line)
+            self._take(number, trial, Verdict(Outcome(outcome), reason), seconds)
+
+    def left(self, items: Sequence[Item]) -> Iterator[tuple[int, Item, random.Random]]:
+        """The trials that have not been made, by number, each with randomness of its own."""
+        for number, item in enumerate(items):
+            if number not in self._done:
+                yield number, item, random.Random(f"{self.seed} {self.name} {number}")
+
+    def add(self, number: int, trial: str, verdict: Verdict) -> None:
+        """trial: what was done, in a few words; with the seed and the number enough to do it again."""
+        now = core_seconds()
+        seconds, self._began = now - self._began, now
+        self._take(number, f"{number}: {trial}", verdict, seconds)
+        if self._journal:
+            kept = (number, f"{number}: {trial}", verdict.outcome.value, verdict.reason, seconds)
+            with self._journal.open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(kept)}\n")
 
     def count(self, outcome: Outcome) -> int:
         return sum(verdict.outcome is outcome for _, verdict in self.verdicts)
@@ -37,8 +67,22 @@ class Kind:
     def bad(self) -> list[tuple[str, Verdict]]:
         return [(trial, verdict) for trial, verdict in self.verdicts if not verdict.is_good]
 
+    @property
+    def _journal(self) -> Path | None:
+        if self.kept is None:
+            return None
+        self.kept.mkdir(parents=True, exist_ok=True)
+        path = self.kept / f"{self.name.replace(' ', '_')}.jsonl"
+        path.touch()
+        return path
 
-def page(kinds: Sequence[Kind], seed: int, command: str, seconds: float) -> str:
+    def _take(self, number: int, trial: str, verdict: Verdict, seconds: float) -> None:
+        self._done.add(number)
+        self.verdicts.append((trial, verdict))
+        self.seconds += seconds
+
+
+def page(kinds: Sequence[Kind], seed: int, command: str) -> str:
     """The page in Markdown."""
     lines = [
         "# Reliability",
@@ -52,11 +96,11 @@ def page(kinds: Sequence[Kind], seed: int, command: str, seconds: float) -> str:
     for kind in kinds:
         counts = " | ".join(str(kind.count(outcome)) for outcome in Outcome)
         lines.append(f"| {kind.name} | {len(kind.verdicts)} | {counts} | {kind.seconds:.0f} |")
+    seconds = sum(kind.seconds for kind in kinds)
     total = Counter(verdict.outcome for kind in kinds for _, verdict in kind.verdicts)
     counts = " | ".join(f"**{total[outcome]}**" for outcome in Outcome)
     lines.append(f"| **all** | **{sum(total.values())}** | {counts} | {seconds:.0f} |")
     lines += ["", *(f"* **{kind.name}:** {kind.description}" for kind in kinds)]
-    lines += [f"* Not tried here: {kind.name}: {kind.skipped}." for kind in kinds if kind.skipped]
     if any(kind.bad for kind in kinds):
         lines += ["", "## What must not be", ""]
         for kind in kinds:

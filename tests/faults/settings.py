@@ -43,15 +43,14 @@ def settings(ground: Ground, count: int, num_python: int) -> Kind:
         f" {num_python} of them by a Python of their own; what `check` accepts then has to train a step, or to score"
     )
     with ground.kind("params.yaml", text) as kind:
-        moments = ground.random("settings")
         content = (ground.golden / "params.yaml").read_bytes()
-        for number in range(count):
+        for number, _, moments in kind.left(range(count)):
             what, mutated, place = mutate(content, moments)
             project = ground.copy(("dvc.yaml", "dvc.lock"))
             replace_file(project / "params.yaml", mutated)
             is_python = number < num_python
             attempt = in_python(project, command("check")) if is_python else run(project, command("check"))
-            kind.add(f"{number}: {what}", verdict_of(project, attempt, place))
+            kind.add(number, what, verdict_of(project, attempt, place))
     return kind
 
 

@@ -28,9 +28,8 @@ def full_disk(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
     """A small disk of its own where one may be mounted; elsewhere the error of one, at a random write."""
     text = "a disk that is full at a random moment of a stage; with room again, the same command"
     with ground.kind("full disk", text) as kind:
-        moments = ground.random("full disk")
         mounted = ground.folder / "disk"
-        for number, (stage, model) in enumerate(stages_of(ground, stages, count)):
+        for number, (stage, model), moments in kind.left(stages_of(ground, stages, count)):
             line, project = undone(ground, stage, model)
             room, call = moments.randrange(1, 40) * 4096, moments.randint(1, 6)
             with small_disk(mounted, project, room) as is_mounted:
@@ -40,7 +39,7 @@ def full_disk(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
                     subprocess.run(["mount", "-o", "remount,size=300m", mounted], check=True)
                 else:
                     attempt, what = run(project, line, failing_at(call, errno.ENOSPC)), f"full at write {call}"
-                kind.add(f"{number}: {' '.join(line)} {what}", after_shortage(ground, project, line, attempt))
+                kind.add(number, f"{' '.join(line)} {what}", after_shortage(ground, project, line, attempt))
     return kind
 
 
@@ -48,8 +47,7 @@ def limits(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
     """Memory, open files and the size of files, little more than the stage has when it begins."""
     text = "a limit on memory, on open files or on the size of files, a little above what a stage begins with"
     with ground.kind("little memory, few files", text) as kind:
-        moments = ground.random("limits")
-        for number, (stage, model) in enumerate(stages_of(ground, stages, count)):
+        for number, (stage, model), moments in kind.left(stages_of(ground, stages, count)):
             line, project = undone(ground, stage, model)
             which = ("memory", "open files", "size of files")[number % 3 if len(stages) % 3 else moments.randrange(3)]
             amount = {
@@ -58,7 +56,7 @@ def limits(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
                 "size of files": moments.randrange(20_000),
             }[which]
             attempt = run(project, line, limiting(which, amount))
-            kind.add(f"{number}: {' '.join(line)}, {which}: {amount}", after_shortage(ground, project, line, attempt))
+            kind.add(number, f"{' '.join(line)}, {which}: {amount}", after_shortage(ground, project, line, attempt))
     return kind
 
 
@@ -66,8 +64,7 @@ def read_only(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
     """A folder of the stage's outputs that cannot be written."""
     text = "a folder that a stage writes into, read-only; writable again, the same command"
     with ground.kind("read-only folders", text) as kind:
-        moments = ground.random("read-only")
-        for number, (stage, model) in enumerate(stages_of(ground, stages, count)):
+        for number, (stage, model), moments in kind.left(stages_of(ground, stages, count)):
             line, project = undone(ground, stage, model)
             folder = project / Path(moments.choice(outputs(stage, model)).replace("*", "x")).parent
             while not folder.exists():
@@ -75,8 +72,8 @@ def read_only(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
             folder.chmod(0o555)
             attempt = run(project, line, without_override)
             folder.chmod(0o755)
-            what = f"{number}: {' '.join(line)}, {folder.relative_to(project)} read-only"
-            kind.add(what, after_shortage(ground, project, line, attempt))
+            what = f"{' '.join(line)}, {folder.relative_to(project)} read-only"
+            kind.add(number, what, after_shortage(ground, project, line, attempt))
     return kind
 
 

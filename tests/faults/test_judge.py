@@ -161,12 +161,31 @@ def test_a_copy_differs_where_it_was_changed_and_leaves_the_golden_one_alone(gol
 
 
 def test_the_page_counts_every_outcome_and_says_what_was_bad() -> None:
-    kind = Kind("kills", "killed", seconds=2.0)
-    for outcome in (*Outcome, Outcome.SAME):
-        kind.add(f"trial {outcome.name}", Verdict(outcome, "because"))
-    text = page([kind], 7, "python -m x", 3.0)
+    kind = Kind("kills", "killed", seed=7)
+    for number, outcome in enumerate((*Outcome, Outcome.SAME)):
+        kind.add(number, f"trial {outcome.name}", Verdict(outcome, "because"))
+    kind.seconds = 2.0
+    text = page([kind], 7, "python -m x")
     assert "| kills | 6 | 2 | 1 | 1 | 1 | 1 | 2 |" in text and "| **all** | **6** | **2** | **1** |" in text
     assert "trial WRONG: wrong: because" in text and "seed 7" in text and "trial REFUSED" not in text
+
+
+def test_a_campaign_that_was_stopped_goes_on_and_tries_the_same(tmp_path: Path) -> None:
+    def tried(kind: Kind, stop: int) -> None:
+        for number, item, moments in kind.left("abcd"):
+            if number == stop:
+                return
+            kind.add(
+                number, f"{item} {moments.random()}", Verdict(Outcome.WRONG if item == "b" else Outcome.SAME, "why")
+            )
+
+    whole = Kind("two words", "", 7, tmp_path / "whole")
+    tried(whole, 9)
+    tried(Kind("two words", "", 7, tmp_path / "cut"), 2)
+    again = Kind("two words", "", 7, tmp_path / "cut")
+    assert len(again.verdicts) == 2 and again.bad == whole.bad
+    tried(again, 9)
+    assert again.verdicts == whole.verdicts and len({trial for trial, _ in whole.verdicts}) == 4
 
 
 def test_every_damage_changes_a_text_and_an_array() -> None:
