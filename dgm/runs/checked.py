@@ -67,14 +67,22 @@ def write_json(path: Path, record: DataclassInstance) -> None:
 def read_json(path: Path, kind: type[Row], remedy: str = REMEDY) -> Row:
     """The record that write_json wrote. Raises: StageError naming the file and the field that is wrong."""
     try:
-        content, is_unchanged = unsealed_json(path.read_bytes())
-        record = TypeAdapter(kind).validate_json(content)
-    except ValidationError as error:
-        raise StageError(f"{path}: {first_fault(error)}; {remedy}") from None
+        return record_of(path.read_bytes(), kind)
     except OSError as error:
         raise StageError(f"{path}: {unreadable(error, RERUN)}") from None
+    except ValueError as error:
+        raise StageError(f"{path}: {error}; {remedy}") from None
+
+
+def record_of(content: bytes, kind: type[Row]) -> Row:
+    """The record in the bytes of a file. Raises: ValueError that says in one line what is wrong with them."""
+    plain, is_unchanged = unsealed_json(content)
+    try:
+        record = TypeAdapter(kind).validate_json(plain)
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from None
     if not is_unchanged:
-        raise StageError(f"{path}: {CHANGED}; {remedy}")
+        raise ValueError(CHANGED)
     return record
 
 
