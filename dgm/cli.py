@@ -20,6 +20,7 @@ from dgm.tracking.secrets import conceal_tracebacks
 
 if TYPE_CHECKING:
     from dgm.model_api.contracts import Model
+    from dgm.reporting.written import ResultLine
     from dgm.saved_run import SavedRun
     from dgm.types import Images
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 WIDTH = 100  # columns of a terminal that every table fits
 MAX_PRINTED = 20  # images that `dgm score` lists; --csv writes all
-RESULT_COLUMNS = ("name", "kind", "likelihood", "test_bits_per_subpixel", "test_standard_error", "published_test")
 
 
 def run() -> NoReturn:
@@ -268,35 +268,27 @@ def decompress_images(arguments: argparse.Namespace) -> None:
 
 def show_results(arguments: argparse.Namespace) -> None:
     """reports/<profile>/results.csv as a table."""
+    from dgm.reporting.written import read_results
     from dgm.runs.files import RunFiles
 
     root, profile = _project(arguments)
     path = RunFiles(profile, "", root).report / "results.csv"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = set(RESULT_COLUMNS) - set(reader.fieldnames or ())
-            rows = [] if missing else [_result_cells(row) for row in reader]
-    except FileNotFoundError:
-        raise StageError(f"{path}: no results yet; run `dvc repro`") from None
-    except (ValueError, csv.Error, TypeError) as error:
-        raise StageError(f"{path}: damaged ({error}); run `dvc repro` to write it again") from None
-    if missing or not rows:
-        raise StageError(f"{path}: damaged (no rows with {', '.join(RESULT_COLUMNS)}); run `dvc repro`")
+    if not path.exists():
+        raise StageError(f"{path}: no results yet; run `dvc repro`")
+    rows = [_result_cells(line) for line in read_results(path)]
     print(f"{profile} profile, CIFAR-10 test images, bits per sub-pixel, smaller is better, ≤ marks a bound")
     _print_table(("Model", "Published", "Ours", "± error", "How reached"), rows, ["left", *["right"] * 3, "left"])
     if any(cells[0].endswith("†") for cells in rows):
         print("† stale: code or parameters have changed since; `dvc repro` brings it up to date")
 
 
-def _result_cells(row: dict[str, str]) -> list[str]:
-    """Raises: ValueError or TypeError if a figure is not a number or is missing."""
-    bound = "" if row["kind"] in ("exact", "") else "≤ "
-    ours, error, published = (row[key] for key in RESULT_COLUMNS[3:])
+def _result_cells(line: ResultLine) -> list[str]:
+    bound = "" if line.kind in ("exact", "") else "≤ "
+    ours, error = line.test_bits_per_subpixel, line.test_standard_error
     return [
-        row["name"][:40] + (" †" if row.get("is_current") == "False" else ""),
-        f"{float(published):.2f}" if published else "",
-        f"{bound}{float(ours):.3f}" if ours else "",
-        f"{float(error):.4f}" if error else "",
-        row["likelihood"],
+        line.name[:40] + (" †" if line.is_current is False else ""),
+        "" if line.published_test is None else f"{line.published_test:.2f}",
+        "" if ours is None else f"{bound}{ours:.3f}",
+        "" if error is None else f"{error:.4f}",
+        line.likelihood,
     ]

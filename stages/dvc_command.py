@@ -54,8 +54,9 @@ def locked_stages() -> Mapping[str, Any]:
     """Stage name -> what dvc.lock says of it. Raises: StageError if it cannot be read."""
     try:
         return yaml.load(LOCK_FILE.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise StageError(f"{LOCK_FILE}: cannot be read ({error}); git checkout {LOCK_FILE}") from None
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
+        what = " ".join(str(error).split())[:200]
+        raise StageError(f"{LOCK_FILE}: cannot be read ({what}); `git checkout {LOCK_FILE}`") from None
 
 
 def interrupt(number: int) -> None:

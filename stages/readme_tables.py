@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from dgm.errors import StageError
+from dgm.reporting.written import read_costs
 from dgm.runs.atomic import write_text
 from stages.cli import run_stage
 
@@ -33,25 +33,23 @@ def with_tables(readme: str, reports: Path) -> str:
     for name, title in TABLES.items():
         try:
             table = (reports / name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise StageError(f"{reports / name}: missing; run `dvc repro` in the cpu profile") from None
+        except (FileNotFoundError, UnicodeDecodeError):
+            raise StageError(f"{reports / name}: missing or no text; run `dvc repro` in the cpu profile") from None
         parts.append(f"**{title}**\n\n{table.strip()}\n")
     return before + BEGIN + "\n" + "\n".join(parts) + "\n" + cost(reports / "compute.csv") + "\n" + END + after
 
 
 def cost(compute: Path) -> str:
     """One paragraph of what all models of the report took to train. Raises: StageError if the file is missing."""
-    try:
-        with compute.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["train_seconds"]]
-    except FileNotFoundError:
-        raise StageError(f"{compute}: missing; run `dvc repro` in the cpu profile") from None
-    seconds = {row["name"]: float(row["train_seconds"]) for row in rows}
+    rows = read_costs(compute)
+    seconds = {row.name: row.train_seconds for row in rows if row.train_seconds is not None}
+    if not seconds:
+        raise StageError(f"{compute}: no model was trained; run `dvc repro` in the cpu profile")
     longest = max(seconds, key=lambda name: seconds[name])
-    gibibytes = max(float(row["peak_memory_bytes"]) for row in rows) / 2**30
+    gibibytes = max(row.peak_memory_bytes or 0 for row in rows) / 2**30
     minutes = sum(seconds.values()) / 60
     return (
-        f"**What they cost:** {minutes:.0f} minutes of one CPU core to train all {len(rows)} models, "
+        f"**What they cost:** {minutes:.0f} minutes of one CPU core to train all {len(seconds)} models, "
         f"at most {seconds[longest] / 60:.0f} for one ({longest}), and up to {gibibytes:.1f} GiB of memory each. "
         "Scoring, sampling and proofs come on top.\n"
     )

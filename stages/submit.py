@@ -17,11 +17,13 @@ from typing import Any
 
 import submitit
 import torch
+from pydantic import dataclasses as checked_dataclasses
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
 from dgm.config.params import PROFILES, load_params
 from dgm.errors import StageError
-from dgm.runs.atomic import write_text
+from dgm.runs.checked import CHECKED, read_json, write_json
+from dgm.runs.fields import Text
 from dgm.runs.files import RunFiles
 from dgm.runs.records import Metrics, read_record
 from dgm.settings import check_model
@@ -36,6 +38,14 @@ SIGNAL_SECONDS = 120  # before its time limit a job is told to pause: the larges
 MAX_REQUEUES = 1000
 LOCAL_MINUTES = 365 * 24 * 60  # where no limit is asked for
 DEFAULT_JOBS = {"local": 2, "slurm": 1000}
+
+
+@checked_dataclasses.dataclass(frozen=True, config=CHECKED)
+class Note:
+    """Which job of which cluster a row was submitted as."""
+
+    cluster: Text
+    job: Text
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class Submission:
         job = self._left_over(model)
         if job is None:
             job = executor.submit(RowJob(self.profile, model, self.remote))
-            write_text(self._note(model), json.dumps({"cluster": self.place.cluster, "job": job.job_id}))
+            write_json(self._note(model), Note(self.place.cluster, job.job_id))
         self.slots[slot] = (model, job)
         print(f"{model}: job {job.job_id}, log {log_file(self.profile, model)}", flush=True)
 
@@ -108,10 +118,10 @@ class Submission:
         note = self._note(model)
         if self.place.cluster == "local" or not note.exists():
             return None
-        left = json.loads(note.read_text(encoding="utf-8"))
-        if left["cluster"] != self.place.cluster:
+        left = read_json(note, Note, "delete it: the row is then submitted again")
+        if left.cluster != self.place.cluster:
             return None
-        job = submitit.SlurmJob[None](job_folder(self.profile, model) / "submitit", left["job"])
+        job = submitit.SlurmJob[None](job_folder(self.profile, model) / "submitit", left.job)
         return None if job.done(force_check=True) else job
 
     def _is_paused(self, model: str, job: submitit.Job[None]) -> bool:

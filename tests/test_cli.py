@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import dgm.cli
 import dgm.saved_run
 from dgm.cli import main
 from dgm.registry import MODELS
+from dgm.reporting.written import ResultLine
 from dgm.runs.files import RunFiles
 from tests.untrained import train_for_no_time
 
@@ -175,15 +177,33 @@ def test_the_committed_results_fit_the_terminal(capsys: pytest.CaptureFixture[st
     assert max(map(len, out.splitlines())) <= dgm.cli.WIDTH and "PixelCNN++" in out
 
 
+RESULTS = ",".join(field.name for field in dataclasses.fields(ResultLine)) + "\n"
+
+
 @pytest.mark.parametrize(
-    "content", ["", "name,kind\nx,y\n", ",".join(dgm.cli.RESULT_COLUMNS) + "\na,exact,exact,x,,\n"]
+    ("content", "reason"),
+    [
+        ("", "has no columns model, name"),
+        ("name,kind\nx,y\n", "has no columns model, name"),
+        (RESULTS, "has no rows"),
+        (f"{RESULTS}a,A,exact,exact,x,,,,,,,\n", "line 2: test_bits_per_subpixel"),
+        (f"{RESULTS}a,A,exact,exact,nan,,,,,,,\n", "line 2: test_bits_per_subpixel"),
+        (f"{RESULTS}a,A,exact,exact,-3.0,,,,,,,\n", "line 2: test_bits_per_subpixel"),
+        (f"{RESULTS}a,A,exact,exact,1e300,,,,,,,\n", "line 2: test_bits_per_subpixel"),
+        (f"{RESULTS}a,A,exact,other,3.0,,,,,,,\n", "line 2: kind"),
+        (f"{RESULTS}a,A,exact,exact,3.0,,,,,,\n", "line 2 has 11 fields, expected 12"),
+        (f"{RESULTS}a,A,exact,exact,3.0,0.1,,,True,,,", "line 2 is cut off"),
+        (RESULTS + "a,A,exact,exact,3.0,,,,,,,\n" * 2, "line 3 is the second of 'a'"),
+    ],
 )
-def test_damaged_results_are_named(project: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+def test_damaged_results_are_named(
+    project: Path, capsys: pytest.CaptureFixture[str], content: str, reason: str
+) -> None:
     path = RunFiles("smoke", "", project).report / "results.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content, encoding="utf-8")
     assert main(["results", "--profile", "smoke"]) == 1
-    assert "results.csv: damaged" in capsys.readouterr().err
+    assert f"results.csv: {reason}" in capsys.readouterr().err
 
 
 def test_importing_the_package_is_cheap_and_the_module_is_the_command() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from dgm.config.parse import ConfigError, shortened, shown, shown_key
+from dgm.small_files import read_small
 
 MAX_DEPTH = 16  # of nested mappings and lists; params.yaml has 5
 MAX_DIGITS = 18  # of a whole number
@@ -120,9 +121,9 @@ def read_text(path: Path) -> str:
     The markers of a merge that was left half done are refused here: YAML would only find the line after them strange.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_small(path).decode("utf-8")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {_remedy(path, error)}") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); {_remedy(path, error)}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8 text") from None
     if text.startswith("\ufeff"):

@@ -6,7 +6,6 @@ results.csv and not decided again, so that the pages say what the report says.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from dgm.reporting.cards import STRICT, Card, Text, Words, filled, load_cards
 from dgm.reporting.results import COLUMNS, Entry
 from dgm.reporting.rows import PairedDifference, Row, result_rows
 from dgm.reporting.settings_notes import ModelSettings, ProfileSettings
+from dgm.reporting.written import ResultLine, read_results
 from dgm.runs.checked import first_fault, read_csv
 from dgm.runs.files import RunFiles, ladder_file, reference_codecs_file
 from dgm.runs.records import read_reference_codecs, read_rungs
@@ -63,16 +63,14 @@ def load_questions(path: Path = QUESTIONS_FILE) -> list[Question]:
         return TypeAdapter(list[Question]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise StageError(f"{path}: {first_fault(error)}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StageError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}; `git checkout {path}`") from None
 
 
 def read_report(profile: str, settings: ProfileSettings, root: Path = Path(".")) -> CommittedReport:
     """The report in reports/<profile>. Raises: StageError naming a file that is absent or damaged."""
     folder = RunFiles(profile, "", root).report
-    try:
-        with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
-            said = {line["model"]: line for line in csv.DictReader(file)}
-    except FileNotFoundError:
-        raise StageError(f"{folder / 'results.csv'}: absent; run `dvc repro` in the {profile} profile") from None
+    said = {line.model: line for line in read_results(folder / "results.csv")}
     rows = [_as_reported(row, said[row.model]) for row in result_rows(profile, {}, root) if row.model in said]
     if faults := [fault for row in rows for fault in row.faults]:
         raise StageError("\n       ".join(faults))
@@ -85,19 +83,16 @@ def read_report(profile: str, settings: ProfileSettings, root: Path = Path("."))
         read_rungs(ladder_file(profile, root)),
         read_csv(folder / "paired_differences.csv", PairedDifference),
     )
-    for model, line in said.items():
-        cells[model]["Proof"] = line["tier"]
-        if line["num_decoded_images"]:
-            figures[f"{model}.num_decoded"] = int(line["num_decoded_images"])
+    for model, line in ((model, said[model]) for model in cells):
+        cells[model]["Proof"] = line.tier
+        if line.num_decoded_images is not None:
+            figures[f"{model}.num_decoded"] = line.num_decoded_images
     return CommittedReport(profile, rows, cells, figures)
 
 
-def _as_reported(row: Row, line: Mapping[str, str]) -> Row:
-    acting = line["acting_parameters"]
-    is_current = {"True": True, "False": False}.get(line["is_current"])
-    return replace(
-        row, acting_parameters=int(acting) if acting else None, is_current=is_current, alarm=line["alarm"] or None
-    )
+def _as_reported(row: Row, line: ResultLine) -> Row:
+    alarm = line.alarm or None
+    return replace(row, acting_parameters=line.acting_parameters, is_current=line.is_current, alarm=alarm)
 
 
 def settings_of(values: Mapping[str, Mapping[str, object]]) -> ProfileSettings:

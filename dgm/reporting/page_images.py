@@ -17,6 +17,7 @@ from dgm.errors import StageError
 from dgm.reporting.charts import Picture
 from dgm.reporting.rows import Row
 from dgm.runs.picture import SCALE, has_completions, tile, untiled
+from dgm.small_files import is_there, read_small
 from dgm.types import CIFAR10
 from dgm.units import nats_to_bits_per_subpixel
 
@@ -48,10 +49,10 @@ class Extremes:
 
 def read_samples(path: Path, name: str) -> Samples | None:
     """None without a file. Raises: StageError naming the file if it is no picture of samples."""
-    if not path.exists():
+    if not is_there(path):
         return None
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(read_small(path))) as image:
             pixels = np.asarray(image.convert("RGB"))
         drawn = untiled(pixels)
     except UNREADABLE as error:

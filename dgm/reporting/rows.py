@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from pydantic import dataclasses as checked_dataclasses
 
 from dgm.errors import StageError
 from dgm.reporting.consistency import Expected, check_claim, check_origin, check_settings, check_shown
 from dgm.reporting.published import CATALOGUE, PublishedRow
-from dgm.runs.checked import REMEDY, own
+from dgm.runs.checked import CHECKED, REMEDY, own
 from dgm.runs.files import RunFiles
 from dgm.runs.nats import check_figures, own_nats
 from dgm.runs.proof_records import Conformance, TestSetProof, read_proof
 from dgm.runs.records import Compression, CurvePoint, Figures, Metrics, Provenance, read_curve, read_record
+from dgm.small_files import is_there
 from dgm.types import CIFAR10, ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
 
@@ -111,7 +113,7 @@ class BoundTerm:
     bits_per_subpixel: float
 
 
-@dataclass(frozen=True)
+@checked_dataclasses.dataclass(frozen=True, config=CHECKED)
 class PairedDifference:
     """Bits per sub-pixel that `model_a` saves over `model_b` on the same test images: mean and its standard error.
 
@@ -197,7 +199,7 @@ def result_row(
 
 def _nats(files: RunFiles, metrics: Metrics | None) -> np.ndarray | None:
     path = files.nats("test")
-    return own_nats(path, metrics) if metrics is not None and path.exists() else None
+    return own_nats(path, metrics) if metrics is not None and is_there(path) else None
 
 
 def _check_metrics(
@@ -233,7 +235,7 @@ def attempt(read: Callable[[], Value], faults: list[str]) -> Value | None:
 
 
 def _whole_curve(path: Path, provenance: Provenance | None) -> list[CurvePoint]:
-    if not path.exists():
+    if not is_there(path):
         return []
     points = read_curve(path)
     last = points[-1].step if points else 0

@@ -15,6 +15,7 @@ import numpy as np
 from dgm.errors import StageError
 from dgm.runs.system_errors import errno_of, reason_of, remedy_for, unreadable
 from dgm.runs.unfinished import Unfinished, probe, remove_unfinished
+from dgm.small_files import check_regular
 
 WRITABLE = "make the folder writable"
 
@@ -83,6 +84,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 def read_array(path: Path, remedy: str) -> np.ndarray:
     """The array of a .npy file. Raises: StageError naming the file and the remedy if it is absent or damaged."""
     try:
+        check_regular(path)
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise StageError(f"{path}: absent; {remedy}") from None

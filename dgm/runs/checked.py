@@ -17,6 +17,7 @@ from dgm.runs.atomic import write_text
 from dgm.runs.files import RunFiles
 from dgm.runs.seals import SEAL, line_seals, sealed_json, unsealed_json
 from dgm.runs.system_errors import unreadable
+from dgm.small_files import read_small
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -67,7 +68,7 @@ def write_json(path: Path, record: DataclassInstance) -> None:
 def read_json(path: Path, kind: type[Row], remedy: str = REMEDY) -> Row:
     """The record that write_json wrote. Raises: StageError naming the file and the field that is wrong."""
     try:
-        return record_of(path.read_bytes(), kind)
+        return record_of(read_small(path), kind)
     except OSError as error:
         raise StageError(f"{path}: {unreadable(error, RERUN)}") from None
     except ValueError as error:
@@ -111,21 +112,11 @@ def csv_text(kind: type[Row], rows: Iterable[Row], is_sealed: bool = True) -> st
 def read_csv(path: Path, kind: type[Row]) -> list[Row]:
     """The rows of a file that csv_text wrote. Raises: StageError naming file, line and column of what is wrong."""
     columns = [field.name for field in fields(kind)]
-    try:
-        text = path.read_bytes().decode("utf-8")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except FileNotFoundError:
-        raise StageError(f"{path}: absent; run `dvc repro`") from None
-    except OSError as error:
-        raise StageError(f"{path}: {unreadable(error, RERUN)}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StageError(f"{path}: not a CSV table ({error}); {REMEDY}") from None
+    lines = _lines(path)
     is_sealed = bool(lines) and lines[0] == [*columns, SEAL]
     if not lines or not (is_sealed or lines[0] == columns):
         found = f"begins with {_short(','.join(lines[0]))!r}" if lines else "is empty"
         raise StageError(f"{path}: {found}, expected the columns {','.join(columns)}; {REMEDY}")
-    if not text.endswith("\n"):
-        raise StageError(f"{path}: line {len(lines)} is cut off; {REMEDY}")
     rows = [
         _row(path, number, kind, [*columns, SEAL] if is_sealed else columns, line)
         for number, line in enumerate(lines[1:], start=2)
@@ -136,6 +127,44 @@ def read_csv(path: Path, kind: type[Row]) -> list[Row]:
             if number > 1 and line[-1] != seal:
                 raise StageError(f"{path}: line {number}: {CHANGED}; {REMEDY}")
     return rows
+
+
+def read_columns(path: Path, kind: type[Row]) -> list[Row]:
+    """Some columns of a table that is written for people: those that are fields of `kind`, whose first names the row.
+
+    Raises: StageError naming file, line and column of what is wrong.
+    """
+    columns = [field.name for field in fields(kind)]
+    lines = _lines(path)
+    if not lines or not set(columns) <= set(lines[0]):
+        raise StageError(f"{path}: has no columns {', '.join(columns)}; {REMEDY}")
+    places = [lines[0].index(column) for column in columns]
+    rows: dict[str, Row] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(lines[0]):
+            raise StageError(f"{path}: line {number} has {len(line)} fields, expected {len(lines[0])}; {REMEDY}")
+        if (name := line[places[0]]) in rows:
+            raise StageError(f"{path}: line {number} is the second of {_short(name)!r}; {REMEDY}")
+        rows[name] = _row(path, number, kind, columns, [line[place] for place in places])
+    if not rows:
+        raise StageError(f"{path}: has no rows; {REMEDY}")
+    return list(rows.values())
+
+
+def _lines(path: Path) -> list[list[str]]:
+    """The fields of each line. Raises: StageError naming the file."""
+    try:
+        text = read_small(path).decode("utf-8")
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except FileNotFoundError:
+        raise StageError(f"{path}: absent; run `dvc repro`") from None
+    except OSError as error:
+        raise StageError(f"{path}: {unreadable(error, RERUN)}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StageError(f"{path}: not a CSV table ({error}); {REMEDY}") from None
+    if lines and not text.endswith("\n"):
+        raise StageError(f"{path}: line {len(lines)} is cut off; {REMEDY}")
+    return lines
 
 
 def _row(path: Path, number: int, kind: type[Row], columns: Sequence[str], line: Sequence[str]) -> Row:

@@ -28,7 +28,8 @@ from dgm.runs.scratch_files import (
     files_of,
     unfinished_files,
 )
-from dgm.runs.system_errors import errno_of, reason_of, remedy_for
+from dgm.runs.system_errors import errno_of, reason_of, remedy_for, unreadable
+from dgm.small_files import check_regular
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 REPAIR = "make its folder writable"
@@ -126,8 +127,7 @@ class Scratch:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                what = f"the checkpoint cannot be read ({reason_of(error)})"
-                raise StageError(f"{path}: {what}; {remedy_for(error, 'look what it is')}") from None
+                raise StageError(f"{path}: the checkpoint {unreadable(error, 'run `dvc repro`', 'is')}") from None
             except ValueError as error:
                 problems.append(f"{path}: damaged checkpoint ({error})")
                 continue
@@ -159,6 +159,7 @@ class Scratch:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state in a checkpoint file. Raises: OSError; ValueError saying what is wrong with the file's content."""
+    check_regular(path)
     content = memoryview(path.read_bytes())
     start = len(MAGIC) + DIGEST_BYTES
     if bytes(content[: len(MAGIC)]) != MAGIC:

@@ -17,7 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
 from tqdm import tqdm
+
+from dgm.small_files import read_small
 
 LINE_SECONDS = 15.0
 FILE_SECONDS = 1.0
@@ -60,8 +63,8 @@ class ProgressFile:
 def read_position(path: Path) -> Position | None:
     """What a stage has written to its file; None before that."""
     try:
-        return Position(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return TypeAdapter(Position).validate_json(read_small(path))
+    except (OSError, ValueError):
         return None
 
 

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from dgm.runs.checked import CHECKED, read_json
 from dgm.runs.fields import Count, NumTestImages, PositiveBits, PositiveCount, Seconds, Sha256, Text
+from dgm.small_files import is_there
 from dgm.types import CIFAR10
 
 
@@ -76,4 +77,4 @@ Proof = TypeVar("Proof", Conformance, TestSetProof)
 
 def read_proof(path: Path, kind: type[Proof]) -> Proof | None:
     """The record, or None if the file is absent. Raises: StageError naming the file and the field that is wrong."""
-    return read_json(path, kind) if path.exists() else None
+    return read_json(path, kind) if is_there(path) else None

@@ -34,6 +34,7 @@ from dgm.runs.fields import (
     Term,
     Text,
 )
+from dgm.small_files import is_there
 from dgm.types import CIFAR10, NUM_TEST_IMAGES
 
 SUM_TOLERANCE = 1e-3  # bits: the terms of a bound and their sum are rounded differently on a GPU
@@ -238,7 +239,7 @@ def write_record(path: Path, record: Metrics | Provenance | Compression | Figure
 
 def read_record(path: Path, kind: type[Record]) -> Record | None:
     """The record, or None if the file is absent. Raises: StageError naming the file and the field that is wrong."""
-    return read_json(path, kind) if path.exists() else None
+    return read_json(path, kind) if is_there(path) else None
 
 
 def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:
@@ -262,7 +263,7 @@ def write_reference_codecs(path: Path, codecs: Sequence[ReferenceCodec]) -> None
 
 def read_reference_codecs(path: Path) -> list[ReferenceCodec]:
     """The codecs in the file's order; none if it is absent. Raises: StageError naming file, line and column."""
-    codecs = read_csv(path, ReferenceCodec) if path.exists() else []
+    codecs = read_csv(path, ReferenceCodec) if is_there(path) else []
     _check_measured_alike(path, len({codec.codec for codec in codecs}), [codec.num_images for codec in codecs])
     return codecs
 
@@ -274,13 +275,13 @@ def write_rungs(path: Path, rungs: Sequence[Rung]) -> None:
 
 def read_rungs(path: Path) -> list[Rung]:
     """The rungs in the file's order, none if it is absent. Raises: StageError naming file, line and column."""
-    rungs = read_csv(path, Rung) if path.exists() else []
+    rungs = read_csv(path, Rung) if is_there(path) else []
     _check_measured_alike(path, len({rung.num_components for rung in rungs}), [rung.num_test_images for rung in rungs])
     return rungs
 
 
 def _check_measured_alike(path: Path, num_different: int, num_images: Sequence[int]) -> None:
-    if not path.exists():
+    if not is_there(path):
         return
     if not num_images:
         raise StageError(f"{path}: has no line under its columns; {REMEDY}")

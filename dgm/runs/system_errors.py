@@ -27,6 +27,11 @@ REMEDIES: Mapping[int, str] = {
     errno.ENAMETOOLONG: "give it a shorter name",
     errno.ELOOP: "remove the link that leads to itself",
 }
+NO_FILE: Mapping[int, str] = {  # what stands where a file is to be read
+    errno.ENOENT: "remove the link, which leads nowhere",
+    errno.EISDIR: "move the folder away: a file is expected",
+    errno.ENOTDIR: "move away what stands there in place of a folder",
+}
 ACCESS = (errno.EACCES, errno.EPERM)
 NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|unable to mmap .*\(12\)", re.IGNORECASE)
 NO_THREAD = "can't start new thread"
@@ -71,9 +76,10 @@ def remedy_for(error: BaseException, otherwise: str, access: str = "make it read
 
 def unreadable(error: BaseException, remedy: str, damaged: str = "damaged") -> str:
     """What is wrong with a file that was not read. Only a damaged one is to be deleted, before `remedy`."""
-    if errno_of(error) is None:
+    number = errno_of(error)
+    if number is None:
         return f"{damaged} ({reason_of(error)}); delete it and {remedy}"
-    return f"cannot be read ({reason_of(error)}); {remedy_for(error, 'look what it is')}"
+    return f"cannot be read ({reason_of(error)}); {remedy_for(error, NO_FILE.get(number, 'look what it is'))}"
 
 
 def shortage(error: BaseException) -> str | None:

@@ -18,6 +18,7 @@ from dgm.runs.checked import REMEDY, own
 from dgm.runs.files import RunFiles
 from dgm.runs.records import Provenance, read_record
 from dgm.runs.system_errors import shortage, unreadable
+from dgm.small_files import check_regular, is_there
 
 UNREADABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError)  # of a file made up to harm
 
@@ -34,9 +35,10 @@ def load_weights(path: Path, model: nn.Module, remedy: str) -> None:
     Raises: StageError naming the file if it is absent, damaged or of another model, and the tensor if one has a NaN or
     an infinity in it.
     """
-    if not path.exists():
+    if not is_there(path):
         raise StageError(f"{path}: no trained weights; {remedy}")
     try:
+        check_regular(path)
         model.load_state_dict(load_file(path))
     except UNREADABLE as error:
         raise StageError(f"{path}: {unreadable(error, remedy)}") from None
@@ -58,7 +60,7 @@ def load_trained(files: RunFiles, model: nn.Module, training_key: str) -> str:
     """
     remedy = f"run `python -m stages.train --model {files.model} --profile {files.profile}`"
     path, record = files.weights, files.provenance
-    if not path.exists():
+    if not is_there(path):
         raise StageError(f"{path}: no trained weights; {remedy}")
     provenance = own(record, read_record(record, Provenance), files)
     if provenance is None or provenance.training_key is None or provenance.weights_sha256 is None:
@@ -67,7 +69,12 @@ def load_trained(files: RunFiles, model: nn.Module, training_key: str) -> str:
     if provenance.training_key != training_key:
         keys = f"key {provenance.training_key}, now {training_key}"
         raise StageError(f"{path}: trained with other settings or code than those of now ({keys}); {remedy}")
-    if (digest := file_digest(path)) != provenance.weights_sha256:
+    try:
+        check_regular(path)
+        digest = file_digest(path)
+    except OSError as error:
+        raise StageError(f"{path}: {unreadable(error, remedy)}") from None
+    if digest != provenance.weights_sha256:
         found = f"SHA-256 {digest[:16]}..., it says {provenance.weights_sha256[:16]}..."
         raise StageError(f"{path}: not the weights that {record} is of ({found}); {REMEDY}")
     load_weights(path, model, remedy)

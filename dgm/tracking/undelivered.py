@@ -17,6 +17,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from dgm.runs.atomic import write_text
 from dgm.runs.files import project_root
 from dgm.runs.locks import FileLock, LockHeldError, remove_if_empty
@@ -173,7 +175,6 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 def parse(line: str) -> Entry | None:
     """The entry of a line; None if it is damaged (it then stays where it is)."""
     try:
-        values = json.loads(line)
-        return Entry(**values) if set(values) == set(Entry.__dataclass_fields__) else None
-    except (ValueError, TypeError):
+        return TypeAdapter(Entry).validate_json(line)
+    except ValueError:
         return None

@@ -20,7 +20,10 @@ from tests.faults.shown import Shown, missing_figures, shown, wrong_figures
 
 NUMBER = re.compile(rb"(?<=[\s:,\[])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?=[\s,\]}]|$)", re.MULTILINE)
 DIGIT = re.compile(rb"\d")
-NUMBERS = (b"NaN", b"-3.0", b"1e300", b"null", b'"text"', b"0", b"-1", b"Infinity", b"1e-300", b"true", b"[]")
+NUMBERS = (
+    *(b"NaN", b"-3.0", b"1e300", b"null", b'"text"', b"0", b"-1", b"Infinity", b"1e-300", b"true", b"[]", b"{}", b""),
+    *(b"1_000", b"0x10", b"010", b"1e400", b'"3.5"', b"-0.0", b"1" * 5000, "\uff11".encode()),
+)
 READERS = {  # the stages that read a file; the report last, because it reads most
     "runs/smoke/{}/weights/weights.safetensors": ("evaluate", "sample", "prove"),
     "runs/smoke/{}/nats/nats_test.npy": ("prove", "report"),
@@ -91,6 +94,22 @@ def otherwise_ordered(content: bytes, moments: random.Random) -> bytes:
     return b"".join(lines)
 
 
+def other_encoding(content: bytes, moments: random.Random) -> bytes:
+    """As editors and mail save a text."""
+    text = content.decode("latin-1")
+    return moments.choice(
+        (
+            b"\xef\xbb\xbf" + content,
+            text.encode("utf-16"),
+            content.replace(b"\n", b"\r\n"),
+            content.replace(b"\n", b"\r"),
+            content.replace(b'"', b"'"),
+            content.replace(b'"smoke"', b'"\\ud800"').replace(b"smoke", b"\xed\xa0\x80"),
+            b"[" * 100_000,
+        )
+    )
+
+
 DAMAGES: dict[str, Damage] = {
     "a bit flipped": flipped_bit,
     "another digit": other_digit,
@@ -98,10 +117,11 @@ DAMAGES: dict[str, Damage] = {
     "another order": otherwise_ordered,
     "cut": lambda content, moments: content[: moments.randrange(len(content))],
     "empty": lambda content, moments: b"",
+    "another encoding": other_encoding,
     "zeros": lambda content, moments: bytes(min(len(content), 10**6)),
     "more at the end": lambda content, moments: content + moments.choice((b"\0", b"3", b"\n", content[:1000])),
 }
-WEIGHTS = (5, 4, 4, 2, 3, 1, 1, 1)
+WEIGHTS = (5, 4, 4, 2, 3, 1, 1, 1, 1)
 
 
 def as_npy(array: np.ndarray) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import stages.cli
@@ -60,11 +61,11 @@ def suites(ground: Ground, count: int) -> Kind:
         line = ("stages.suite", "--profile", PROFILE, "--minutes", f"{SUITE_SECONDS / 60}", "--models", *models)
         for number, _, moments in kind.left(range(count)):
             project, part = ground.copy(), moments.random()
-            attempt = killed_after(project, line, part * SUITE_SECONDS)
+            attempt = killed_after(project, line, part * SUITE_SECONDS, accepting)
             verdict = broken(attempt)
             if survivors_of(project):
                 verdict = Verdict(Outcome.WRONG, "rows go on without their suite")
-            again = run(project, line)
+            again = run(project, line, accepting)
             verdict = verdict or judge([again], [f"{path.name} is left" for path in leftovers(project)])
             if verdict.outcome is Outcome.SAME and (absent := [name for name in models if not is_whole(project, name)]):
                 verdict = Verdict(Outcome.SILENT, f"rows that are not whole: {absent}: {again.output[-300:]}")
@@ -87,8 +88,18 @@ def survivors_of(project: Path) -> list[int]:
     return left
 
 
-def killed_after(project: Path, line: tuple[str, ...], seconds: float) -> Attempt:
-    running = start(project, line)
+def accepting() -> None:
+    """The suite's rows are forks of a new process: it takes the random images for CIFAR-10 too."""
+    original = ForkServerContext.set_forkserver_preload
+
+    def preloading(self: ForkServerContext, module_names: list[str]) -> None:
+        original(self, [*module_names, "tests.faults.accepting"])
+
+    ForkServerContext.set_forkserver_preload = preloading  # type: ignore[method-assign]
+
+
+def killed_after(project: Path, line: tuple[str, ...], seconds: float, prepare: Preparation | None = None) -> Attempt:
+    running = start(project, line, prepare)
     until = time.monotonic() + seconds
     while time.monotonic() < until and not running.has_ended():
         time.sleep(0.001)
