@@ -42,7 +42,7 @@ lint: $(VENV)/.ok
 tests: $(VENV)/.ok
 	python -m pytest -n 2 --dist worksteal
 
-# Faults injected into every stage (CONTRIBUTING.md): half an hour of one core, and reports/reliability.md.
+# Faults injected into every stage (docs/reliability.md): half an hour of one core, and reports/reliability.md.
 faults: $(VENV)/.ok
 	python -m tests.faults.campaign
 
