@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -23,7 +24,9 @@ def read_small(path: Path) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Raises: OSError without a number if it is a pipe or a device, whose end may never come; one of the system."""
+    """Raises: OSError without a number if it is a pipe or a device, whose end may not come; else the system's."""
     mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
         raise OSError("a pipe or a device, not a file")

@@ -17,7 +17,8 @@ from dgm.errors import StageError
 from dgm.reporting.charts import Picture
 from dgm.reporting.rows import Row
 from dgm.runs.picture import SCALE, has_completions, tile, untiled
-from dgm.small_files import is_there, read_small
+from dgm.runs.system_errors import unreadable
+from dgm.small_files import check_regular, is_there
 from dgm.types import CIFAR10
 from dgm.units import nats_to_bits_per_subpixel
 
@@ -52,11 +53,12 @@ def read_samples(path: Path, name: str) -> Samples | None:
     if not is_there(path):
         return None
     try:
-        with Image.open(io.BytesIO(read_small(path))) as image:
+        check_regular(path)
+        with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
         drawn = untiled(pixels)
     except UNREADABLE as error:
-        raise StageError(f"{path}: {error}; draw the samples again (`dvc repro`)") from None
+        raise StageError(f"{path}: {unreadable(error, 'draw the samples again (`dvc repro`)')}") from None
     caption = f"{len(drawn)} images {DRAWN}."
     text = f"{len(drawn)} images drawn from {name}"
     if has_completions(pixels):

@@ -127,7 +127,9 @@ class Scratch:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise StageError(f"{path}: the checkpoint {unreadable(error, 'run `dvc repro`', 'is')}") from None
+                raise StageError(
+                    f"{path}: the checkpoint {unreadable(error, 'run `dvc repro`', 'is damaged')}"
+                ) from None
             except ValueError as error:
                 problems.append(f"{path}: damaged checkpoint ({error})")
                 continue
