@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dgm.runs.progress import FILE_VARIABLE, Position, read_position
-from dgm.tracking.store import VARIABLE as STORE_VARIABLE
+from dgm.tracking.secrets import VARIABLE as STORE_VARIABLE
 from dgm.tracking.untracked_run import OFF
 from stages.dvc_command import command, environment, is_paused, last_line
 from stages.own_gpu import own_gpu

@@ -215,7 +215,7 @@ def test_make_run_says_what_to_do_about_half_a_lock_file(tmp_path: Path, text: s
 
 
 def test_make_installs_into_the_projects_environment_whatever_other_one_is_active() -> None:
-    command = ["make", "--eval=show: ; @echo $$VIRTUAL_ENV", "show"]
+    command = ["make", "--no-print-directory", "--eval=show: ; @echo $$VIRTUAL_ENV", "show"]
     variables = {**os.environ, "VIRTUAL_ENV": "/elsewhere"}
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(ROOT / ".venv")
+    assert done.stdout.splitlines() == [str(ROOT / ".venv")]
