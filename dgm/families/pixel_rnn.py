@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm.distributions.discretized_logistic import unit_from_levels
-from dgm.model_api.contracts import ConfigT, TrainedAutoregressiveModel
+from dgm.families.started_softmax import StartedConfigT, StartedSoftmax
 from dgm.nets.cached_conv import CachedConv
 from dgm.nets.layer_list import LayerList, LayerT
 from dgm.nets.lstm_cells import update_in_place
@@ -40,7 +40,7 @@ class CachedLayer(Protocol):
         ...
 
 
-class PixelRNN(TrainedAutoregressiveModel[ConfigT], Generic[ConfigT, LayerT]):
+class PixelRNN(StartedSoftmax[StartedConfigT], Generic[StartedConfigT, LayerT]):
     """7x7 convolution with mask A, residual LSTM layers of 2h features, a head."""
 
     stem: MaskedConv2d
@@ -65,11 +65,11 @@ class PixelRNN(TrainedAutoregressiveModel[ConfigT], Generic[ConfigT, LayerT]):
             x = layer(x)
         return x
 
-    def log_prob(self, images: Images) -> Tensor:
-        return self.readout.log_prob(self.features(images), images)
+    def pixel_features(self, images: Images) -> Tensor:
+        return self.features(images).flatten(2).transpose(1, 2)
 
-    def log_pmf(self, images: Images) -> Tensor:
-        return self.readout.log_pmf(self.features(images))
+    def network_logits(self, features: Tensor) -> Tensor:
+        return self.readout.logits_of_pixels(features)
 
 
 class CachedPixelRNN(RasterConditionals):

@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config.parse import Config
 from dgm.distributions.discretized_logistic import unit_from_levels
+from dgm.families.started_softmax import StartedSoftmax, StartedSoftmaxConfig
 from dgm.model_api.ancestral import Conditionals
-from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
 from dgm.nets.layer_list import LayerList
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
@@ -26,7 +25,7 @@ from dgm.types import Images, ImageSpec
 STEM_KERNEL = 7
 
 
-class GatedPixelCNNConfig(Config):
+class GatedPixelCNNConfig(StartedSoftmaxConfig):
     """num_features: p of the paper, of each stack. num_layers and kernel_size (odd): layers after the 7x7 one."""
 
     num_features: int = Field(gt=0)
@@ -68,7 +67,7 @@ class GatedLayer(nn.Module):
         return gate(above), features if self.is_first else features + horizontal
 
 
-class GatedPixelCNN(TrainedAutoregressiveModel[GatedPixelCNNConfig]):
+class GatedPixelCNN(StartedSoftmax[GatedPixelCNNConfig]):
     """A 7x7 layer, then layers of kernel_size; the head reads the sum of the skips of all horizontal maps."""
 
     config_type = GatedPixelCNNConfig
@@ -93,13 +92,13 @@ class GatedPixelCNN(TrainedAutoregressiveModel[GatedPixelCNNConfig]):
             skips.append(layer.skip(horizontal))
         return torch.stack(skips).sum(0)
 
-    def log_prob(self, images: Images) -> Tensor:
-        return self.readout.log_prob(self.features(images), images)
+    def pixel_features(self, images: Images) -> Tensor:
+        return self.features(images).flatten(2).transpose(1, 2)
 
-    def log_pmf(self, images: Images) -> Tensor:
-        return self.readout.log_pmf(self.features(images))
+    def network_logits(self, features: Tensor) -> Tensor:
+        return self.readout.logits_of_pixels(features)
 
-    def conditionals(self, num_images: int) -> Conditionals:
+    def network_conditionals(self, num_images: int) -> Conditionals:
         return CachedGatedPixelCNN(self, num_images)
 
 

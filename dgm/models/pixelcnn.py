@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config.parse import Config
 from dgm.distributions.discretized_logistic import unit_from_levels
+from dgm.families.started_softmax import StartedSoftmax, StartedSoftmaxConfig
 from dgm.model_api.ancestral import Conditionals
-from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
 from dgm.nets.layer_list import LayerList
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
@@ -23,7 +22,7 @@ from dgm.nets.softmax_head import SoftmaxHead
 from dgm.types import Images, ImageSpec
 
 
-class PixelCNNConfig(Config):
+class PixelCNNConfig(StartedSoftmaxConfig):
     """num_features: h of the paper, the inner width of a block; the residual stream has 2h. Published: 128, 15, 1024.
 
     One residual block is one layer of the paper.
@@ -51,7 +50,7 @@ class ResidualBlock(nn.Module):
         return x + self.expand(F.relu(self.context(F.relu(self.reduce(F.relu(x))))))
 
 
-class PixelCNN(TrainedAutoregressiveModel[PixelCNNConfig]):
+class PixelCNN(StartedSoftmax[PixelCNNConfig]):
     """7x7 convolution with mask A, residual blocks with mask B, softmax head."""
 
     config_type = PixelCNNConfig
@@ -75,13 +74,13 @@ class PixelCNN(TrainedAutoregressiveModel[PixelCNNConfig]):
             x = block(x)
         return x
 
-    def log_prob(self, images: Images) -> Tensor:
-        return self.readout.log_prob(self.features(images), images)
+    def pixel_features(self, images: Images) -> Tensor:
+        return self.features(images).flatten(2).transpose(1, 2)
 
-    def log_pmf(self, images: Images) -> Tensor:
-        return self.readout.log_pmf(self.features(images))
+    def network_logits(self, features: Tensor) -> Tensor:
+        return self.readout.logits_of_pixels(features)
 
-    def conditionals(self, num_images: int) -> Conditionals:
+    def network_conditionals(self, num_images: int) -> Conditionals:
         return CachedPixelCNN(self, num_images)
 
 

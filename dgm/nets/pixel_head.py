@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dgm.nets.cached_conv import CachedPointwise
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees
-from dgm.types import Images, ImageSpec
+from dgm.types import ImageSpec
 
 
 class PixelHead(nn.Module, ABC):
@@ -36,12 +36,12 @@ class PixelHead(nn.Module, ABC):
         return self.second(F.relu(self.first(F.relu(features))))
 
     @abstractmethod
-    def log_prob(self, features: Tensor, images: Images) -> Tensor:
-        """log P(image) in nats, differentiable. Shapes: features, (N, C, H, W) -> (N,) float64."""
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits of all levels of every sub-pixel. Shapes: -> (N, H, W, C, levels)."""
 
-    @abstractmethod
-    def log_pmf(self, features: Tensor) -> Tensor:
-        """Natural-log probabilities of all levels of every sub-pixel. Shapes: -> (N, C, H, W, levels)."""
+    def logits_of_pixels(self, features: Tensor) -> Tensor:
+        """The same of any pixels, whose neighbours do not matter. Shapes: (N, Q, I) -> (N, Q, C, levels)."""
+        return self.logits(features.transpose(1, 2).unsqueeze(3)).squeeze(2)
 
     @abstractmethod
     def cached(self, num_images: int) -> CachedPixelHead:

@@ -9,7 +9,7 @@ from dgm.distributions import categorical
 from dgm.nets.level_logits import cosine_basis, full_precision_linear
 from dgm.nets.masked_conv import degree_mask, input_degrees, logit_degrees
 from dgm.nets.pixel_head import CachedPixelHead, PixelHead
-from dgm.types import Images, ImageSpec
+from dgm.types import ImageSpec
 
 
 class CosineLogits(nn.Module):
@@ -58,14 +58,7 @@ class SoftmaxHead(PixelHead):
         self.head_logits = CosineLogits(self.degrees, spec)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Shapes: (N, I, H, W) -> (N, H, W, C, levels)."""
         return self.head_logits(self.hidden(features))
-
-    def log_prob(self, features: Tensor, images: Images) -> Tensor:
-        return categorical.log_prob(self.logits(features), images.permute(0, 2, 3, 1))
-
-    def log_pmf(self, features: Tensor) -> Tensor:
-        return categorical.log_pmf(self.logits(features)).permute(0, 3, 1, 2, 4)
 
     def cached(self, num_images: int) -> CachedSoftmaxHead:
         return CachedSoftmaxHead(self, num_images)

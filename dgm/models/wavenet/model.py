@@ -14,19 +14,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config.parse import Config
 from dgm.distributions import categorical
+from dgm.families.started_softmax import StartedSoftmax, StartedSoftmaxConfig
 from dgm.model_api.ancestral import Conditionals
-from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.models.wavenet.dilated_stack import DilatedStack, DilatedStepper
 from dgm.nets.level_logits import LevelLogits
-from dgm.nets.sequence import SubpixelEmbedding, from_sequence, shifted, to_sequence
+from dgm.nets.sequence import SubpixelEmbedding, shifted, to_sequence
 from dgm.types import Images, ImageSpec
 
 Dilations = list[Annotated[int, Field(gt=0)]]
 
 
-class WaveNetConfig(Config):
+class WaveNetConfig(StartedSoftmaxConfig):
     """One cycle of layers has the sub-pixel dilations, then the pixel and the row dilations; cycles repeat."""
 
     num_residual_features: int = Field(gt=0)
@@ -46,7 +45,7 @@ class WaveNetConfig(Config):
         return cycle * self.num_cycles
 
 
-class WaveNet(TrainedAutoregressiveModel[WaveNetConfig]):
+class WaveNet(StartedSoftmax[WaveNetConfig]):
     """Sum of skips -> ReLU -> linear -> ReLU -> linear -> softmax over levels."""
 
     config_type = WaveNetConfig
@@ -59,18 +58,14 @@ class WaveNet(TrainedAutoregressiveModel[WaveNetConfig]):
         self.head_features = nn.Sequential(nn.ReLU(), nn.Linear(num_skip, num_skip), nn.ReLU())
         self.head = LevelLogits(num_skip, spec.levels)
 
-    def logits(self, values: Tensor) -> Tensor:
-        """Logits of the levels of every sub-pixel. Shapes: (N, T) int64 -> (N, T, levels)."""
-        return self.head(self.head_features(self.stack(self.embedding(shifted(values, self.spec)))))
+    def pixel_features(self, images: Images) -> Tensor:
+        skips = self.stack(self.embedding(shifted(to_sequence(images), self.spec)))
+        return skips.reshape(len(images), self.spec.num_pixels, -1)  # sub-pixels of a pixel side by side
 
-    def log_prob(self, images: Images) -> Tensor:
-        values = to_sequence(images)
-        return categorical.log_prob(self.logits(values), values)
+    def network_logits(self, features: Tensor) -> Tensor:
+        return self.head(self.head_features(features.unflatten(-1, (self.spec.channels, -1))))
 
-    def log_pmf(self, images: Images) -> Tensor:
-        return from_sequence(categorical.log_pmf(self.logits(to_sequence(images))), self.spec)
-
-    def conditionals(self, num_images: int) -> Conditionals:
+    def network_conditionals(self, num_images: int) -> Conditionals:
         return WaveNetConditionals(self, num_images)
 
 
