@@ -16,7 +16,8 @@ from dgm.registry import MODELS, model_class
 from dgm.seeds import generator_for
 from dgm.types import ImageSpec
 
-STARTED = {"num_start_images": 50, "scored_fraction": 0.5}
+STARTED: dict[str, Any] = {"num_start_images": 50, "scored_fraction": 0.5}  # models of dgm.families.started_softmax
+PLAIN: dict[str, Any] = {"num_start_images": 0, "scored_fraction": 1.0}
 
 TINY_MODELS: dict[str, dict[str, Any]] = {
     "uniform": {},

@@ -9,7 +9,7 @@ from typing import Any
 from dgm.model_api.contracts import AutoregressiveModel, GradientTrained, Model
 from dgm.registry import model_class
 from dgm.types import ImageSpec
-from tests.tiny import ENUMERABLE, SMALL, TINY_MODELS, tiny_model
+from tests.tiny import ENUMERABLE, PLAIN, SMALL, TINY_MODELS, tiny_model
 
 TWO_BY_TWO = ImageSpec(channels=3, height=2, width=2, levels=2)
 TWO_CHANNELS = ImageSpec(channels=2, height=2, width=2, levels=3)
@@ -65,7 +65,7 @@ VARIANTS: dict[str, Variant] = {name: Variant(name) for name in TINY_MODELS} | {
     "char_rnn-plain": Variant("char_rnn", ENUMERABLE, ImageSpec(3, 4, 2, 5), {"has_position_features": False}),
     "char_rnn-whole": Variant("char_rnn", ENUMERABLE, ImageSpec(3, 4, 2, 5), {"segment_rows": 0}),
     **{
-        f"{name}-plain": Variant(name, TWO_BY_TWO, OBLONG, {"num_start_images": 0, "scored_fraction": 1.0})
+        f"{name}-plain": Variant(name, TWO_BY_TWO, OBLONG, PLAIN)
         for name in ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "wavenet")
     },
     "pixelcnn-oblong": Variant("pixelcnn", ENUMERABLE, OBLONG, {"num_features": 5}),

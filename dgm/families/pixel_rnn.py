@@ -2,7 +2,8 @@
 
 Source: van den Oord, Kalchbrenner & Kavukcuoglu (2016), arXiv 1601.06759, sections 3.1 to 3.4 and table 1.
 Differs: optimisation (the paper: RMSProp), and the bias of the forget gates starts at one, so that what an earlier
-pixel said is kept from the first step on.
+pixel said is kept from the first step on. Training may start at a fitted regression and compute its loss at some of
+the pixels (dgm.families.started_softmax).
 """
 
 from __future__ import annotations
@@ -80,11 +81,12 @@ class CachedPixelRNN(RasterConditionals):
         self.model, self.layers = model, layers
         stream = feature_degrees(len(model.stem.bias), model.spec)
         self.stem = CachedConv(model.stem, input_degrees(model.spec), stream, num_images, model.spec)
-        self.readout = model.readout.cached(num_images)
+        self.readout = model.readout.cached(num_images, model.start_stepper(num_images))
         self.begin(model.spec)
 
     def accept(self, values: Tensor, column: int, channel: int) -> None:
         self.stem.slot(column, channel)[:, 0] = self.model.scaled(values)
+        self.readout.accept(values)
 
     def start_row(self) -> None:
         self.stem.start_row()

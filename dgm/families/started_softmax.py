@@ -1,8 +1,9 @@
 """Base class of the models with a softmax over levels in raster order: a start at a fitted regression, scored pixels.
 
-The logits are those of the network plus the log-probabilities of a regression on the neighbourhood
-(dgm.nets.neighbour_regression). The network's are zero at first, so that training begins at the regression and learns
-what it misses; the distribution is a softmax over all levels as before, and any softmax can still be reached.
+The logits are those of the network, plus the log-probabilities of a regression on the neighbourhood, plus shapes that
+move and widen with it, each as much as the network says (dgm.nets.neighbour_regression). All that the network says is
+zero at first, so that training begins at the regression and learns what it misses. The distribution is a softmax over
+all levels as before, linear in the last features, and any softmax can still be reached.
 Differs: from the papers of these models, which start at the uniform distribution. `num_start_images: 0` is theirs.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 
 import torch
 from pydantic import Field
@@ -18,10 +20,11 @@ from typing_extensions import TypeVar
 
 from dgm.config.parse import Config
 from dgm.distributions import categorical
-from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import Objective, TrainedAutoregressiveModel
-from dgm.nets.neighbour_regression import NeighbourRegression, NeighbourStepper
+from dgm.nets.neighbour_regression import NeighbourRegression, NeighbourStepper, added
 from dgm.types import Images, ImageSpec
+
+ROWS_TOGETHER = 256  # sub-pixels whose levels and shapes are computed at once
 
 
 class StartedSoftmaxConfig(Config):
@@ -54,28 +57,34 @@ class StartedSoftmax(TrainedAutoregressiveModel[StartedConfigT]):
 
     @abstractmethod
     def network_logits(self, features: Tensor) -> Tensor:
-        """Logits of the network, zero at first. Shapes: (N, Q, F), of any pixels -> (N, Q, C, levels)."""
-
-    @abstractmethod
-    def network_conditionals(self, num_images: int) -> Conditionals:
-        """The incremental form of the softmax of the network's logits alone."""
+        """What the network gives of any pixels, zero at first: (N, Q, F) -> (N, Q, C, levels [+ NUM_SHAPES])."""
 
     def prepare(self, images: Images, generator: torch.Generator) -> None:
         if self.start is not None:
             self.start.fit(images[: self.config.num_start_images])
 
-    def logits_at(self, images: Images, pixels: Tensor | None) -> Tensor:
-        """Logits at some pixels of each image. Shapes: pixels (N, Q) int64, None for all -> (N, Q, C, levels)."""
-        logits = self.network_logits(chosen(self.pixel_features(images), pixels))
+    def logits_at(self, images: Images, pixels: Tensor | None) -> Iterator[Tensor]:
+        """Logits of the sub-pixels of some pixels of each image; with a start in parts that a cache can hold.
+
+        Shapes: pixels (N, Q) int64, None for all -> parts of (N * Q * C, levels).
+        """
+        outputs = self.network_logits(chosen(self.pixel_features(images), pixels)).flatten(0, -2)
         if self.start is None:
-            return logits
-        mean, log_scale = (chosen(each, pixels) for each in self.start.parameters_of(images))
-        return logits + self.start.log_pmf(mean, log_scale)
+            yield outputs
+            return
+        parameters = (chosen(each, pixels).flatten().split(ROWS_TOGETHER) for each in self.start.parameters_of(images))
+        for part, mean, log_scale in zip(outputs.split(ROWS_TOGETHER), *parameters, strict=True):
+            yield added(part, *self.start.levels(mean, log_scale))
 
     def nats_at(self, images: Images, pixels: Tensor | None) -> Tensor:
         """log-probability of some pixels of each image. Shapes: pixels (N, Q) int64, None for all -> (N,) float64."""
-        values = chosen(images.flatten(2).transpose(1, 2), pixels)
-        return categorical.log_prob(self.logits_at(images, pixels), values)
+        values = chosen(images.flatten(2).transpose(1, 2), pixels).flatten()
+        nats: list[Tensor] = []
+        first = 0
+        for logits in self.logits_at(images, pixels):
+            nats.append(categorical.log_prob(logits, values[first : first + len(logits)]))
+            first += len(logits)
+        return torch.cat(nats).view(len(images), -1).sum(dim=1)
 
     def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
         num_scored = math.ceil(self.config.scored_fraction * self.spec.num_pixels)
@@ -91,30 +100,17 @@ class StartedSoftmax(TrainedAutoregressiveModel[StartedConfigT]):
         return self.nats_at(images, None)
 
     def log_pmf(self, images: Images) -> Tensor:
-        log_pmf = categorical.log_pmf(self.logits_at(images, None))
-        return log_pmf.unflatten(1, (self.spec.height, self.spec.width)).permute(0, 3, 1, 2, 4)
+        log_pmf = torch.cat([categorical.log_pmf(logits) for logits in self.logits_at(images, None)])
+        shape = (len(images), self.spec.height, self.spec.width, self.spec.channels)
+        return log_pmf.unflatten(0, shape).permute(0, 3, 1, 2, 4)
 
-    def conditionals(self, num_images: int) -> Conditionals:
-        network = self.network_conditionals(num_images)
-        return network if self.start is None else StartedConditionals(network, NeighbourStepper(self.start, num_images))
+    def start_stepper(self, num_images: int) -> NeighbourStepper | None:
+        """The incremental form of the start."""
+        return None if self.start is None else NeighbourStepper(self.start, num_images)
 
     def num_parameters(self) -> int:
         """Those of the network and, if there is one, of the start."""
         return super().num_parameters() + (0 if self.start is None else self.start.num_parameters())
-
-
-class StartedConditionals(Conditionals):
-    """The conditionals of the network and of the start, multiplied and normalised."""
-
-    def __init__(self, network: Conditionals, start: NeighbourStepper) -> None:
-        self.network, self.start = network, start
-
-    def log_pmf(self) -> Tensor:
-        return categorical.log_pmf(self.network.log_pmf() + self.start.log_pmf())
-
-    def push(self, values: Tensor) -> None:
-        self.network.push(values)
-        self.start.push(values)
 
 
 def chosen(of_pixels: Tensor, pixels: Tensor | None) -> Tensor:

@@ -80,10 +80,10 @@ class DiagonalBiLSTM(PixelRNN[DiagonalBiLSTMConfig, DiagonalBiLSTMLayer]):
     def __init__(self, spec: ImageSpec, config: DiagonalBiLSTMConfig) -> None:
         super().__init__(spec, config)
         stream = self.build(DiagonalBiLSTMLayer, config.num_hidden, config.num_layers)
-        self.readout = SoftmaxHead(stream, config.num_head_features, spec)
+        self.readout = SoftmaxHead(stream, config.num_head_features, spec, self.start is not None)
 
     @torch.no_grad()
-    def network_conditionals(self, num_images: int) -> Conditionals:
+    def conditionals(self, num_images: int) -> Conditionals:
         layers = [CachedDiagonalLayer(layer, num_images, self.spec) for layer in self.layers]
         return CachedPixelRNN(self, layers, num_images)
 

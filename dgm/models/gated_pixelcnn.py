@@ -2,7 +2,8 @@
 
 Source: van den Oord et al. (2016), arXiv 1606.05328, sections 2.1 to 2.3 and figure 2.
 Differs: the size for CIFAR-10 is not published; 128 features, 15 layers of 5x5 see all of a 32x32 image's past. The
-softmax weights are stored as cosine series over the levels.
+softmax weights are stored as cosine series over the levels. Training may start at a fitted regression and compute its
+loss at some of the pixels (dgm/families/started_softmax.py).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class GatedPixelCNN(StartedSoftmax[GatedPixelCNNConfig]):
         p = config.num_features
         stem = GatedLayer(p, STEM_KERNEL, spec, is_first=True)
         self.layers = LayerList([stem, *(GatedLayer(p, config.kernel_size, spec) for _ in range(config.num_layers))])
-        self.readout = SoftmaxHead(feature_degrees(p, spec), config.num_head_features, spec)
+        self.readout = SoftmaxHead(feature_degrees(p, spec), config.num_head_features, spec, self.start is not None)
 
     def scaled(self, values: Tensor) -> Tensor:
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
@@ -98,7 +99,7 @@ class GatedPixelCNN(StartedSoftmax[GatedPixelCNNConfig]):
     def network_logits(self, features: Tensor) -> Tensor:
         return self.readout.logits_of_pixels(features)
 
-    def network_conditionals(self, num_images: int) -> Conditionals:
+    def conditionals(self, num_images: int) -> Conditionals:
         return CachedGatedPixelCNN(self, num_images)
 
 
@@ -148,7 +149,7 @@ class CachedGatedPixelCNN(RasterConditionals):
     def __init__(self, model: GatedPixelCNN, num_images: int) -> None:
         self.model, spec = model, model.spec
         self.layers = [CachedGatedLayer(layer, num_images, spec) for layer in model.layers]
-        self.readout = model.readout.cached(num_images)
+        self.readout = model.readout.cached(num_images, model.start_stepper(num_images))
         self.row = model.readout.first.bias.new_zeros(num_images, spec.channels, 1, spec.width)
         self.is_first_row = True
         self.begin(spec)
@@ -157,6 +158,7 @@ class CachedGatedPixelCNN(RasterConditionals):
         x = self.model.scaled(values)
         self.row[:, channel, 0, column] = x
         self.layers[0].horizontal.slot(column, channel)[:, 0] = x
+        self.readout.accept(values)
 
     def start_row(self) -> None:
         vertical = self.row

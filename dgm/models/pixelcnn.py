@@ -1,7 +1,8 @@
 """PixelCNN: a fully convolutional network of masked 3x3 convolutions and a softmax over levels.
 
 Source: van den Oord, Kalchbrenner & Kavukcuoglu (2016), arXiv 1601.06759, sections 3.3 to 3.6 and table 1.
-Differs: Muon instead of RMSProp; the softmax weights are stored as cosine series over the levels.
+Differs: Muon instead of RMSProp; the softmax weights are stored as cosine series over the levels. Training may start
+at a fitted regression and compute its loss at some of the pixels (dgm/families/started_softmax.py).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class PixelCNN(StartedSoftmax[PixelCNNConfig]):
         outer = feature_degrees(2 * config.num_features, spec)
         self.stem = MaskedConv2d(input_degrees(spec), outer, (7, 7), "A")
         self.blocks = LayerList(ResidualBlock(config.num_features, spec) for _ in range(config.num_blocks))
-        self.readout = SoftmaxHead(outer, config.num_head_features, spec)
+        self.readout = SoftmaxHead(outer, config.num_head_features, spec, self.start is not None)
 
     def scaled(self, values: Tensor) -> Tensor:
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
@@ -80,7 +81,7 @@ class PixelCNN(StartedSoftmax[PixelCNNConfig]):
     def network_logits(self, features: Tensor) -> Tensor:
         return self.readout.logits_of_pixels(features)
 
-    def network_conditionals(self, num_images: int) -> Conditionals:
+    def conditionals(self, num_images: int) -> Conditionals:
         return CachedPixelCNN(self, num_images)
 
 
@@ -111,11 +112,12 @@ class CachedPixelCNN(RasterConditionals):
         outer = feature_degrees(2 * model.config.num_features, spec)
         self.stem = CachedConv(model.stem, input_degrees(spec), outer, num_images, spec)
         self.blocks = [CachedBlock(block, num_images, spec) for block in model.blocks]
-        self.readout = model.readout.cached(num_images)
+        self.readout = model.readout.cached(num_images, model.start_stepper(num_images))
         self.begin(spec)
 
     def accept(self, values: Tensor, column: int, channel: int) -> None:
         self.stem.slot(column, channel)[:, 0] = self.model.scaled(values)
+        self.readout.accept(values)
 
     def start_row(self) -> None:
         self.stem.start_row()

@@ -25,6 +25,8 @@ RADIUS = 3  # of the neighbourhood, in pixels
 RIDGE = 1e-6  # penalty on squared weights, in multiples of the number of pixels
 NUM_SCALES = 32  # knots of the scale as a function of the expected error
 UNIFORM_SHARE = 0.002  # probability for the rare pixels that nothing nearby foretells
+NUM_SHAPES = 8  # functions over the levels that the network may add to the logits
+LOG_PMF_WEIGHT = 0.3  # of the first of them, so that it is of the size of the others
 MIN_LOG_SCALE = -9.0
 MEAN_ERROR_OF_UNIT_LOGISTIC = 2 * math.log(2)
 CHUNK_IMAGES = 32
@@ -128,12 +130,26 @@ class NeighbourRegression(nn.Module):
         return pixel_major(mean), pixel_major(log_scale)
 
     @torch.no_grad()
-    def log_pmf(self, mean: Tensor, log_scale: Tensor) -> Tensor:
-        """Natural-log probabilities of all levels. Shapes: (...), (...) -> (..., levels)."""
-        flat_mean, flat_log_scale = mean.reshape(-1, 1), log_scale.reshape(-1, 1)
-        weight = torch.full_like(flat_mean, 1 - UNIFORM_SHARE)
-        pmf = logistic_mixture_pmf(weight, flat_mean, flat_log_scale, self.spec.levels)
-        return pmf.add_(UNIFORM_SHARE / self.spec.levels).log_().view(*mean.shape, self.spec.levels)
+    def levels(self, mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Natural-log probabilities of all levels, and the shapes: what can be added to them to say it better.
+
+        The first shape is the logarithm itself, which sharpens or flattens; the others are Chebyshev polynomials of
+        2F - 1, F being the distribution function in the middle of each level. They move with the mean and widen with
+        the scale, as no function of the level alone does.
+        Shapes: (P,), (P,) -> (P, levels), (P, NUM_SHAPES, levels).
+        """
+        weight = torch.full_like(mean, 1 - UNIFORM_SHARE).unsqueeze(1)
+        pmf = logistic_mixture_pmf(weight, mean.unsqueeze(1), log_scale.unsqueeze(1), self.spec.levels)
+        pmf.add_(UNIFORM_SHARE / self.spec.levels)
+        doubled = pmf.cumsum(dim=1).mul_(2).sub_(pmf).sub_(1).mul_(2)
+        shapes = pmf.new_empty(len(pmf), NUM_SHAPES, self.spec.levels)
+        log_pmf = pmf.log_()
+        shapes[:, 0] = LOG_PMF_WEIGHT * log_pmf
+        shapes[:, 1] = doubled / 2
+        shapes[:, 2] = doubled * shapes[:, 1] - 1
+        for j in range(3, NUM_SHAPES):
+            shapes[:, j] = doubled * shapes[:, j - 1] - shapes[:, j - 2]
+        return log_pmf, shapes
 
     def num_parameters(self) -> int:
         """Weights that can act: those of the past, and the knots."""
@@ -168,11 +184,11 @@ class NeighbourStepper:
         self.expected = self.errors[:, :, rows, columns].flatten(1) @ self.error_weight
 
     @torch.no_grad()
-    def log_pmf(self) -> Tensor:
-        """Natural-log probabilities of the next sub-pixel. Shapes: -> (N, levels)."""
+    def levels(self) -> tuple[Tensor, Tensor]:
+        """`NeighbourRegression.levels` of the next sub-pixel. Shapes: -> (N, levels), (N, NUM_SHAPES, levels)."""
         channel = self.position % self.spec.channels
         log_scale = self.regression.log_scale(self.expected[:, channel], channel)
-        return self.regression.log_pmf(self.mean[:, channel], log_scale)
+        return self.regression.levels(self.mean[:, channel], log_scale)
 
     @torch.no_grad()
     def push(self, values: Tensor) -> None:
@@ -191,6 +207,15 @@ class NeighbourStepper:
         self.position += 1
         if self.position % channels == 0 and self.position < self.spec.num_subpixels:
             self._start_pixel()
+
+
+def added(outputs: Tensor, log_pmf: Tensor, shapes: Tensor) -> Tensor:
+    """Logits of a network that starts at a regression. Shapes: (P, levels + NUM_SHAPES) and as `levels` -> (P, levels).
+
+    outputs: its own logits, then how much of each shape; all zero is the regression itself.
+    """
+    logits, amounts = outputs.split([log_pmf.shape[1], NUM_SHAPES], dim=1)
+    return logits + log_pmf + torch.bmm(amounts.unsqueeze(1), shapes).squeeze(1)
 
 
 def with_inside(planes: Tensor) -> Tensor:

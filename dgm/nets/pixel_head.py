@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dgm.nets.cached_conv import CachedPointwise
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees
+from dgm.nets.neighbour_regression import NeighbourStepper
 from dgm.types import ImageSpec
 
 
@@ -37,15 +38,15 @@ class PixelHead(nn.Module, ABC):
 
     @abstractmethod
     def logits(self, features: Tensor) -> Tensor:
-        """Logits of all levels of every sub-pixel. Shapes: -> (N, H, W, C, levels)."""
+        """Logits of every sub-pixel, then what a start needs. Shapes: -> (N, H, W, C, levels [+ NUM_SHAPES])."""
 
     def logits_of_pixels(self, features: Tensor) -> Tensor:
-        """The same of any pixels, whose neighbours do not matter. Shapes: (N, Q, I) -> (N, Q, C, levels)."""
+        """The same of any pixels, whose neighbours do not matter. Shapes: (N, Q, I) -> (N, Q, C, ...)."""
         return self.logits(features.transpose(1, 2).unsqueeze(3)).squeeze(2)
 
     @abstractmethod
-    def cached(self, num_images: int) -> CachedPixelHead:
-        """The incremental form."""
+    def cached(self, num_images: int, start: NeighbourStepper | None) -> CachedPixelHead:
+        """The incremental form; `start` is what training began at, as a head that knows of none takes nothing else."""
 
 
 class CachedPixelHead(ABC):
@@ -68,6 +69,10 @@ class CachedPixelHead(ABC):
         torch.clamp_min(self.first.step(degree), 0, out=self.second.slots[degree])
         self.last.slots[degree].copy_(self.second.step(degree))
         return self.last.step(degree)
+
+    def accept(self, values: Tensor) -> None:
+        """Takes in the levels of the next sub-pixel, where a start looks at them. Shapes: (N,) int64."""
+        return
 
     @abstractmethod
     def log_pmf(self, features: Tensor, degree: int) -> Tensor:

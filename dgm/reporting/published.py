@@ -283,6 +283,10 @@ REMARKS: tuple[Remark, ...] = (
 STARTS: dict[str, str] = {
     "nice": "ZCA whitening with a factorised logistic",
     "made": "linear regression on the sub-pixels nearby",
+    **dict.fromkeys(
+        ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "wavenet"),
+        "with num_start_images: a regression on the neighbourhood, with a logistic as wide as errors nearby",
+    ),
     "ride": "a linear predictor of each pixel, fitted to its neighbourhood, with a scale mixture of what it leaves",
     "vae": "probabilistic PCA of patches",
     "vae_iaf": "with has_linear_start: probabilistic PCA of patches",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dgm.distributions.logistic_mixture import LogisticMixture, initial_mixture_parameters, num_mixture_parameters
 from dgm.nets.masked_conv import degree_mask, input_degrees
+from dgm.nets.neighbour_regression import NeighbourStepper
 from dgm.nets.pixel_head import CachedPixelHead, PixelHead
 from dgm.types import ImageSpec
 
@@ -59,7 +60,7 @@ class MixtureHead(PixelHead):
         nothing_earlier = mixture.log_weights.new_zeros((*mixture.log_weights.shape[:-1], 1))
         return mixture.log_pmf(nothing_earlier).squeeze(-2)
 
-    def cached(self, num_images: int) -> CachedMixtureHead:
+    def cached(self, num_images: int, start: NeighbourStepper | None) -> CachedMixtureHead:
         return CachedMixtureHead(self, num_images)
 
 

@@ -36,7 +36,7 @@ class RowLSTMConfig(StartedSoftmaxConfig):
 
     num_mixtures: components of each sub-pixel's mixture of discretized logistics, in place of the softmax; 0 is the
     published softmax. The paper asks which is better (section 5.3); `dvc exp run` answers it here, see the README.
-    The start is one of a softmax: a mixture needs `num_start_images` 0.
+    The start is one of a softmax: a mixture has none, whatever `num_start_images` says.
     """
 
     num_hidden: int = Field(gt=0)
@@ -77,13 +77,13 @@ class RowLSTM(PixelRNN[RowLSTMConfig, RowLSTMLayer]):
 
     def __init__(self, spec: ImageSpec, config: RowLSTMConfig) -> None:
         super().__init__(spec, config)
-        if config.num_mixtures and config.num_start_images:
-            raise ValueError(f"num_start_images is {config.num_start_images}: a mixture (num_mixtures) needs 0")
+        if config.num_mixtures:
+            self.start = None
         stream = self.build(RowLSTMLayer, config.num_hidden, config.num_layers)
         if config.num_mixtures:
             self.readout = MixtureHead(stream, config.num_head_features, spec, config.num_mixtures)
         else:
-            self.readout = SoftmaxHead(stream, config.num_head_features, spec)
+            self.readout = SoftmaxHead(stream, config.num_head_features, spec, self.start is not None)
 
     def nats_at(self, images: Images, pixels: Tensor | None) -> Tensor:
         if not isinstance(self.readout, MixtureHead):
@@ -92,7 +92,7 @@ class RowLSTM(PixelRNN[RowLSTMConfig, RowLSTMLayer]):
         return self.readout.nats_of_pixels(chosen(self.pixel_features(images), pixels), values)
 
     @torch.no_grad()
-    def network_conditionals(self, num_images: int) -> Conditionals:
+    def conditionals(self, num_images: int) -> Conditionals:
         layers = [CachedRowLSTMLayer(layer, num_images, self.spec) for layer in self.layers]
         return CachedPixelRNN(self, layers, num_images)
 
