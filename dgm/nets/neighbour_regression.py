@@ -144,11 +144,11 @@ class NeighbourRegression(nn.Module):
         doubled = pmf.cumsum(dim=1).mul_(2).sub_(pmf).sub_(1).mul_(2)
         shapes = pmf.new_empty(len(pmf), NUM_SHAPES, self.spec.levels)
         log_pmf = pmf.log_()
-        shapes[:, 0] = LOG_PMF_WEIGHT * log_pmf
-        shapes[:, 1] = doubled / 2
-        shapes[:, 2] = doubled * shapes[:, 1] - 1
+        torch.mul(log_pmf, LOG_PMF_WEIGHT, out=shapes[:, 0])
+        torch.mul(doubled, 0.5, out=shapes[:, 1])
+        torch.mul(doubled, shapes[:, 1], out=shapes[:, 2]).sub_(1)
         for j in range(3, NUM_SHAPES):
-            shapes[:, j] = doubled * shapes[:, j - 1] - shapes[:, j - 2]
+            torch.mul(doubled, shapes[:, j - 1], out=shapes[:, j]).sub_(shapes[:, j - 2])
         return log_pmf, shapes
 
     def num_parameters(self) -> int:
