@@ -142,14 +142,14 @@ class NeighbourRegression(nn.Module):
         pmf = logistic_mixture_pmf(weight, mean.unsqueeze(1), log_scale.unsqueeze(1), self.spec.levels)
         pmf.add_(UNIFORM_SHARE / self.spec.levels)
         doubled = pmf.cumsum(dim=1).mul_(2).sub_(pmf).sub_(1).mul_(2)
-        shapes = pmf.new_empty(len(pmf), NUM_SHAPES, self.spec.levels)
+        shapes = pmf.new_empty(NUM_SHAPES, *pmf.shape)
         log_pmf = pmf.log_()
-        torch.mul(log_pmf, LOG_PMF_WEIGHT, out=shapes[:, 0])
-        torch.mul(doubled, 0.5, out=shapes[:, 1])
-        torch.mul(doubled, shapes[:, 1], out=shapes[:, 2]).sub_(1)
+        torch.mul(log_pmf, LOG_PMF_WEIGHT, out=shapes[0])
+        torch.mul(doubled, 0.5, out=shapes[1])
+        torch.mul(doubled, shapes[1], out=shapes[2]).sub_(1)
         for j in range(3, NUM_SHAPES):
-            torch.mul(doubled, shapes[:, j - 1], out=shapes[:, j]).sub_(shapes[:, j - 2])
-        return log_pmf, shapes
+            torch.mul(doubled, shapes[j - 1], out=shapes[j]).sub_(shapes[j - 2])
+        return log_pmf, shapes.transpose(0, 1)
 
     def num_parameters(self) -> int:
         """Weights that can act: those of the past, and the knots."""
