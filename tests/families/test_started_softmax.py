@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ STARTED = [name for name in MODELS if issubclass(model_class(name), StartedSoftm
 SPEC = ImageSpec(3, 3, 3, 4)
 
 
-def started(name: str, spec: ImageSpec = SPEC, is_random: bool = True, **changes: float) -> StartedSoftmax:
+def started(name: str, spec: ImageSpec = SPEC, is_random: bool = True, **changes: Any) -> StartedSoftmax:
     model = (tiny_model if is_random else untrained_model)(name, spec, changes=changes)
     assert isinstance(model, StartedSoftmax)
     return model
@@ -53,7 +54,7 @@ def test_the_start_is_fitted_to_the_first_images_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", STARTED)
 @pytest.mark.parametrize("changes", [{}, PLAIN])
-def test_nats_at_single_pixels_add_up_to_those_of_the_image(name: str, changes: dict[str, float]) -> None:
+def test_nats_at_single_pixels_add_up_to_those_of_the_image(name: str, changes: dict[str, Any]) -> None:
     model, images = started(name, **changes), random_images(SPEC, 2, seed=3)
     with torch.no_grad():
         parts = [model.nats_at(images, torch.full((2, 1), pixel)) for pixel in range(9)]
