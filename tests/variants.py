@@ -65,7 +65,7 @@ VARIANTS: dict[str, Variant] = {name: Variant(name) for name in TINY_MODELS} | {
     "char_rnn-plain": Variant("char_rnn", ENUMERABLE, ImageSpec(3, 4, 2, 5), {"has_position_features": False}),
     "char_rnn-whole": Variant("char_rnn", ENUMERABLE, ImageSpec(3, 4, 2, 5), {"segment_rows": 0}),
     **{
-        f"{name}-plain": Variant(name, TWO_BY_TWO, OBLONG, PLAIN)
+        f"{name}-plain": Variant(name, TWO_BY_TWO, changes=PLAIN)
         for name in ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "wavenet")
     },
     "pixelcnn-oblong": Variant("pixelcnn", ENUMERABLE, OBLONG, {"num_features": 5}),
