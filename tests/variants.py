@@ -81,6 +81,10 @@ VARIANTS: dict[str, Variant] = {name: Variant(name) for name in TINY_MODELS} | {
     "pixelcnn_pp-grey": Variant("pixelcnn_pp", ImageSpec(1, 2, 2, 3), ImageSpec(1, 6, 4, 4), {"num_resnets": 2}),
     "pixelcnn_pp-3_stages": Variant("pixelcnn_pp", None, ImageSpec(3, 4, 4, 8), {"num_stages": 3}),
     "pixelcnn_pp-3_deep": Variant("pixelcnn_pp", None, ImageSpec(3, 4, 8, 8), {"num_stages": 3, "num_resnets": 2}),
+    "hourglass-oblong": Variant("hourglass", TWO_CHANNELS, OBLONG, {"reach": 0, "num_heads": 1}),
+    "hourglass-blocks": Variant(
+        "hourglass", TWO_BY_TWO, ImageSpec(3, 6, 5, 8), {"shortening": 3, "num_middle_layers": 2, "num_blocks": 1}
+    ),
     "row_lstm-oblong": Variant("row_lstm", TWO_BY_TWO, OBLONG),
     "row_lstm-even": Variant("row_lstm", ENUMERABLE, OBLONG, {"num_hidden": 6}),
     "row_lstm-mixture": Variant(

@@ -22,7 +22,7 @@ LEAST_PIXELS = 1.0  # that the means of few errors are drawn to: LEAST_ERROR sta
 LEAST_ERROR = 0.05
 TYPICAL_LOG_SCALE = -3.4
 LEAST_VARIANCE = 1e-3  # that an axis of the inputs is taken to have when they are whitened
-FIT_PART = 50  # images at a time
+FIT_PART, FIT_STRIDE = 50, 5  # of the covariance: images at a time, of whose pixels every fifth counts
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Planes:
 
 
 class LocalInputs(nn.Module):
-    """The inputs of each pixel from those above and to the left: of `radius` the values, of `residual_radius` the errors
-    of their predictions; then marks of the border, the scale, and the mean errors of larger areas above, over it.
+    """The inputs of each pixel from those above and to the left: within `radius` the values, within `residual_radius`
+    the errors of their predictions; then marks of the border, the scale, and over it mean errors of larger areas above.
 
     Neighbours say nearly the same, and an optimizer would be slow to find what sets them apart: weights on the inputs
     are products of a learned one and `whitening`, which makes the inputs' covariance nearly the identity.
@@ -81,17 +81,11 @@ class LocalInputs(nn.Module):
     def fit(self, images: Images, ridge: float) -> None:
         """The linear prediction, with its penalty, and the whitening of the inputs."""
         self.prediction.fit(images, ridge)
-        size, parts = self.num_inputs, images.split(FIT_PART)
-        sums, products = (
-            torch.zeros(size).to(self.whitening).double(),
-            torch.zeros(size, size).to(self.whitening).double(),
-        )
-        for part in parts:
-            rows = self(self.planes(part)).flatten(0, 2).double()
-            sums += rows.sum(dim=0)
-            products += rows.T @ rows
-        mean = sums / (len(images) * self.spec.num_pixels)
-        covariance = products / (len(images) * self.spec.num_pixels) - mean.outer(mean)
+        parts = (self(self.planes(part)).flatten(0, 2)[::FIT_STRIDE].double() for part in images.split(FIT_PART))
+        totals = [(len(rows), rows.sum(dim=0), rows.T @ rows) for rows in parts]
+        num_rows, mean = sum(num for num, _, _ in totals), torch.stack([total for _, total, _ in totals]).sum(dim=0)
+        mean = mean / num_rows
+        covariance = torch.stack([products for _, _, products in totals]).sum(dim=0) / num_rows - mean.outer(mean)
         variances, axes = torch.linalg.eigh(covariance)
         self.whitening.copy_((axes * (variances.clamp(min=0) + LEAST_VARIANCE).rsqrt()) @ axes.T)
 

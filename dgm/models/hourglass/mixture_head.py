@@ -83,7 +83,7 @@ class MixtureHead(nn.Module):
         return logits[0], torch.addcmul(predicted, scale, means), log_scales, slopes + start
 
     def _shifted(self, means: Tensor, slopes: Tensor, earlier: Tensor) -> Tensor:
-        """Means plus what the earlier channels add. Shapes: (C, M, ...), (pairs, M, ...), (C, 1, ...) -> (C, M, ...)."""
+        """Means plus what the earlier channels add. Shapes: (C, M, ...), (pairs, M, ...), (C, 1, ...)."""
         shifted, first = [means[0]], 0
         for c in range(1, self.channels):
             shifted.append(means[c] + (slopes[first : first + c] * earlier[:c]).sum(dim=0))
