@@ -74,7 +74,8 @@ class LocalStage(nn.Module):
 
     def enter(self, inputs: Tensor, whitening: Tensor, context: Tensor, place: Tensor) -> Tensor:
         """The features before the first block."""
-        of_inputs = F.linear(inputs, self.entry @ whitening, self.entry_bias)
+        with torch.autocast(inputs.device.type, enabled=False):  # half precision would lose what sets neighbours apart
+            of_inputs = F.linear(inputs, self.entry @ whitening, self.entry_bias)
         of_block = F.linear(context, self.of_context) + self.embedding_of_place[place]
         return F.glu(of_inputs + of_block, dim=-1)
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from dgm.distributions.logistic_mixture import MIN_LOG_SCALE, LogisticMixture, num_mixture_parameters
 from dgm.distributions.mixture_log_prob import mixture_log_prob
-from dgm.distributions.precision import at_least_float32
 from dgm.models.hourglass.local_inputs import Planes
 
 MEAN_ERROR_OF_UNIT_LOGISTIC = 2 * math.log(2)
@@ -52,11 +51,12 @@ class MixtureHead(nn.Module):
             bias[1 + channels + c] = centre + spread.to(bias)
 
     def forward(self, features: Tensor, inputs: Tensor, whitening: Tensor) -> Tensor:
-        outputs = F.linear(features, self.weight, self.bias).movedim(-1, 0)
-        direct = F.linear(inputs, self.of_inputs @ whitening).movedim(-1, 0)
+        with torch.autocast(features.device.type, enabled=False):
+            outputs = F.linear(features.to(self.weight.dtype), self.weight, self.bias).movedim(-1, 0)
+            direct = F.linear(inputs, self.of_inputs @ whitening).movedim(-1, 0)
         first, last = self.num_mixtures, (1 + self.channels) * self.num_mixtures
         outputs = torch.cat([outputs[:first], outputs[first:last] + direct, outputs[last:]])
-        return at_least_float32(outputs).unflatten(0, (self.num_outputs, -1))
+        return outputs.unflatten(0, (self.num_outputs, -1))
 
     def log_prob(self, outputs: Tensor, planes: Planes, coefficients: Tensor, levels: int) -> Tensor:
         """Natural-log probability of each pixel. Shapes: outputs of (N, H, W) pixels -> (N, H, W)."""
