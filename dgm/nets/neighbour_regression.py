@@ -11,7 +11,6 @@ coding", section III. Differs: least squares over training images instead of a f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,8 @@ from torch import Tensor, nn
 
 from dgm.distributions.discretized_logistic import unit_from_levels
 from dgm.distributions.logistic_mixture_pmf import logistic_mixture_pmf
+from dgm.distributions.piecewise_linear import piecewise_linear
+from dgm.nets.causal_kernels import causal_kernels, causal_pad, with_inside
 from dgm.types import Images, ImageSpec
 
 RADIUS = 3  # of the neighbourhood, in pixels
@@ -30,8 +31,6 @@ LOG_PMF_WEIGHT = 0.3  # of the first of them, so that it is of the size of the o
 MIN_LOG_SCALE = -9.0
 MEAN_ERROR_OF_UNIT_LOGISTIC = 2 * math.log(2)
 CHUNK_IMAGES = 32
-
-Example = tuple[Tensor, Tensor]  # planes (N, P, H, W) and what is linear in them, (N, C, H, W)
 
 
 class NeighbourRegression(nn.Module):
@@ -54,35 +53,14 @@ class NeighbourRegression(nn.Module):
     def fit(self, images: Images) -> None:
         """Sets all buffers from training images."""
         chunks = images.split(CHUNK_IMAGES)
-        values = map(self.scaled, chunks)
-        self._fit_kernel(self.mean_kernel, ((with_inside(x), x) for x in values))
+        values = ((with_inside(x), x) for x in map(self.scaled, chunks))
+        self.mean_kernel.copy_(causal_kernels(values, RADIUS, RIDGE, sees_earlier=True))
         planes = [self.error_planes(self.scaled(chunk)) for chunk in chunks]
-        self._fit_kernel(self.error_kernel, ((each, each[:, : self.spec.channels]) for each in planes))
+        errors = ((each, each[:, : self.spec.channels]) for each in planes)
+        self.error_kernel.copy_(causal_kernels(errors, RADIUS, RIDGE, sees_earlier=True))
         expected = torch.cat([causal_conv(each, self.error_kernel) for each in planes])
         errors = torch.cat([each[:, : self.spec.channels] for each in planes])
         self._fit_scales(expected.transpose(0, 1).flatten(1), errors.transpose(0, 1).flatten(1))
-
-    def _fit_kernel(self, kernel: Tensor, examples: Iterable[Example]) -> None:
-        """Least squares; the first C planes of the pixel itself count for later channels only, the last one always."""
-        channels, shape = self.spec.channels, kernel.shape[1:]
-        products = torch.zeros(shape.numel(), shape.numel(), dtype=torch.float64, device=kernel.device)
-        targets = torch.zeros(channels, shape.numel(), dtype=torch.float64, device=kernel.device)
-        num_rows = 0
-        for planes, target in examples:
-            rows = F.unfold(causal_pad(planes), shape[1:]).transpose(1, 2).flatten(0, 1)
-            products += rows.T @ rows
-            targets += target.movedim(1, -1).flatten(0, -2).T @ rows
-            num_rows += len(rows)
-        is_past = torch.zeros(shape, dtype=torch.bool, device=kernel.device)
-        is_past[:, :-1] = True
-        is_past[:, -1, :RADIUS] = True
-        is_past[-1, -1, RADIUS] = True  # the intercept
-        for c in range(channels):
-            used = is_past.flatten()
-            ridge = RIDGE * num_rows * torch.eye(int(used.sum()), dtype=torch.float64, device=kernel.device)
-            solution = torch.linalg.solve(products[used][:, used] + ridge, targets[c, used])
-            kernel[c][is_past] = solution.to(kernel.dtype)
-            is_past[c, -1, RADIUS] = True  # the next channels may look at this one
 
     def _fit_scales(self, expected: Tensor, errors: Tensor) -> None:
         """Knots at the means of equal bins of the expected error, each with the scale that has the bin's mean error."""
@@ -112,12 +90,8 @@ class NeighbourRegression(nn.Module):
         return with_inside(torch.cat([error, left, above], dim=1))
 
     def log_scale(self, expected_error: Tensor, channel: int) -> Tensor:
-        """Piecewise linear between the knots, constant outside: continuous, so rounding stays harmless."""
-        knots, values = self.knots[channel], self.log_scales[channel]
-        right = torch.searchsorted(knots, expected_error.contiguous()).clamp(1, len(knots) - 1)
-        width = (knots[right] - knots[right - 1]).clamp(min=1e-12)
-        fraction = ((expected_error - knots[right - 1]) / width).clamp(0, 1)
-        return torch.lerp(values[right - 1], values[right], fraction)
+        """Shapes: (...) -> (...)."""
+        return piecewise_linear(expected_error, self.knots[channel], self.log_scales[channel])
 
     @torch.no_grad()
     def parameters_of(self, images: Images) -> tuple[Tensor, Tensor]:
@@ -168,8 +142,8 @@ class NeighbourStepper:
         channels, kernel = regression.spec.channels, regression.mean_kernel
         shape = (num_images, channels, self.spec.height, self.spec.width)
         inside = with_inside(kernel.new_zeros(shape))
-        self.values = causal_pad(inside)
-        self.errors = causal_pad(with_inside(kernel.new_zeros(num_images, 3 * channels, *shape[2:])))
+        self.values = causal_pad(inside, RADIUS)
+        self.errors = causal_pad(with_inside(kernel.new_zeros(num_images, 3 * channels, *shape[2:])), RADIUS)
         self.mean_weight, self.error_weight = kernel.flatten(1).T, regression.error_kernel.flatten(1).T
         self.own_mean = kernel[:, :channels, -1, RADIUS]
         self.own_error = regression.error_kernel[:, :channels, -1, RADIUS]
@@ -218,19 +192,9 @@ def added(outputs: Tensor, log_pmf: Tensor, shapes: Tensor) -> Tensor:
     return logits + log_pmf + torch.bmm(amounts.unsqueeze(1), shapes).squeeze(1)
 
 
-def with_inside(planes: Tensor) -> Tensor:
-    """One more plane, of ones. Shapes: (N, P, H, W) -> (N, P + 1, H, W)."""
-    return torch.cat([planes, torch.ones_like(planes[:, :1])], dim=1)
-
-
-def causal_pad(planes: Tensor) -> Tensor:
-    """Zeros above, on the left and on the right. Shapes: (N, P, H, W) -> (N, P, H + R, W + 2R)."""
-    return F.pad(planes, (RADIUS, RADIUS, RADIUS, 0))
-
-
 def causal_conv(planes: Tensor, kernel: Tensor) -> Tensor:
     """Shapes: (N, P, H, W), (C, P, R + 1, 2R + 1) -> (N, C, H, W)."""
-    return F.conv2d(causal_pad(planes), kernel)
+    return F.conv2d(causal_pad(planes, RADIUS), kernel)
 
 
 def pixel_major(planes: Tensor) -> Tensor:

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dgm.distributions.discretized_logistic import unit_from_levels
-from dgm.distributions.logistic_mixture import MixtureChain
-from dgm.model_api.ancestral import Conditionals
+from dgm.distributions.logistic_mixture import LogisticMixture
 from dgm.models.hourglass.middle import normalized
+from dgm.nets.mixture_conditionals import MixtureConditionals
 
 if TYPE_CHECKING:
     from dgm.models.hourglass.model import Hourglass
 
 
-class HourglassConditionals(Conditionals):
+class HourglassConditionals(MixtureConditionals):
     """The middle runs once a band of blocks, the stage at full resolution once a pixel.
 
     It holds the planes of dgm.models.hourglass.local_inputs, filled up to the pixels pushed so far, and the normalised
@@ -26,38 +25,18 @@ class HourglassConditionals(Conditionals):
     @torch.no_grad()
     def __init__(self, model: Hourglass, num_images: int) -> None:
         self.model = model
-        spec = model.spec
-        self.position = 0
         self.planes = model.inputs.blank(num_images)
+        super().__init__(model.spec, self.planes.x.dtype)
         reach = model.config.reach
-        shape = (num_images, spec.height + reach, spec.width + 2 * reach, model.config.num_features)
+        shape = (num_images, self.spec.height + reach, self.spec.width + 2 * reach, model.config.num_features)
         self.kept = [self.planes.x.new_zeros(shape) for _ in model.local.blocks]
-        self.chain: MixtureChain | None = None
-        self.pixel: list[Tensor] = []
 
-    @torch.no_grad()
-    def log_pmf(self) -> Tensor:
-        return self._current_chain().log_pmf()
+    def push_pixel(self, x: Tensor) -> None:
+        self.model.inputs.push(self.planes, self.row, self.column, x)
 
-    @torch.no_grad()
-    def push(self, values: Tensor) -> None:
-        self._current_chain().push(values)
-        spec = self.model.spec
-        self.pixel.append(unit_from_levels(values, spec.levels, self.planes.x.dtype))
-        if len(self.pixel) == spec.channels:
-            row, column = divmod(self.position, spec.width)
-            self.model.inputs.push(self.planes, row, column, torch.stack(self.pixel, dim=-1))
-            self.position += 1
-            self.chain, self.pixel = None, []
-
-    def _current_chain(self) -> MixtureChain:
-        if self.chain is None:
-            self.chain = self._next_chain()
-        return self.chain
-
-    def _next_chain(self) -> MixtureChain:
+    def next_mixture(self) -> LogisticMixture:
         model, side, reach = self.model, self.model.config.shortening, self.model.config.reach
-        row, column = divmod(self.position, model.spec.width)
+        row, column = self.row, self.column
         if column == 0:
             self.mean_errors = model.inputs.mean_errors_above(self.planes, row)
             if row % side == 0:
@@ -72,4 +51,4 @@ class HourglassConditionals(Conditionals):
             kept[:, row + reach, column + reach] = normalized(x)
             x = block.at(x, kept[:, row : row + reach + 1, column : column + 2 * reach + 1])
         outputs = model.head(x, inputs[:, 0, 0], whitening)
-        return MixtureChain(model.mixture(outputs, here.here[:, 0, 0]))
+        return model.mixture(outputs, here.here[:, 0, 0]).mixture()

@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dgm.distributions.logistic_mixture import MIN_LOG_SCALE, LogisticMixture, num_mixture_parameters
-from dgm.distributions.mixture_log_prob import mixture_log_prob
+from dgm.distributions.logistic_mixture import MIN_LOG_SCALE, num_mixture_parameters
+from dgm.distributions.relative_mixture import RelativeMixture
 from dgm.models.hourglass.local_inputs import Planes
 
 MEAN_ERROR_OF_UNIT_LOGISTIC = 2 * math.log(2)
 SPREAD_OF_FIRST, SPREAD = (-0.5, 0.5), (-2.0, 1.2)  # of the components' log-scales at first, by channel
-MAX_LOG_SCALE = 10.0
 GAIN = 0.1
 
 
@@ -35,8 +34,6 @@ class MixtureHead(nn.Module):
         )
         self.bias = nn.Parameter(torch.zeros(self.num_outputs * num_mixtures))
         self.of_inputs = nn.Parameter(torch.zeros(channels * num_mixtures, num_inputs))
-        pairs = [(c, earlier) for c in range(channels) for earlier in range(c)]
-        self.pairs = nn.Buffer(torch.tensor(pairs, dtype=torch.long).view(-1, 2), persistent=False)
 
     @torch.no_grad()
     def start(self, planes: Planes, coefficients: Tensor) -> None:
@@ -58,34 +55,8 @@ class MixtureHead(nn.Module):
         outputs = torch.cat([outputs[:first], outputs[first:last] + direct, outputs[last:]])
         return outputs.unflatten(0, (self.num_outputs, -1))
 
-    def log_prob(self, outputs: Tensor, planes: Planes, coefficients: Tensor, levels: int) -> Tensor:
-        """Natural-log probability of each pixel. Shapes: outputs of (N, H, W) pixels -> (N, H, W)."""
-        logits, means, log_scales, slopes = self._parts(outputs, planes.here, coefficients)
-        x, predicted = planes.x.movedim(-1, 0), planes.here[..., : self.channels].movedim(-1, 0)
-        means = self._shifted(means, slopes, (x - predicted).unsqueeze(1))
-        arguments = (x.flatten(1), logits.flatten(1), means.flatten(2), log_scales.flatten(2))
-        return mixture_log_prob(*arguments, levels).view(planes.x.shape[:-1])
-
-    def mixture(self, outputs: Tensor, here: Tensor, coefficients: Tensor, levels: int) -> LogisticMixture:
+    def mixture(self, outputs: Tensor, here: Tensor, coefficients: Tensor, levels: int) -> RelativeMixture:
         """The distributions of (...) pixels. Shapes: outputs (K, M, ...), here as in Planes (..., C + 3)."""
-        logits, means, log_scales, slopes = self._parts(outputs, here, coefficients)
-        means = self._shifted(means, slopes, -here[..., : self.channels].movedim(-1, 0).unsqueeze(1))
-        means, log_scales, slopes = (part.movedim((0, 1), (-2, -1)) for part in (means, log_scales, slopes))
-        return LogisticMixture(torch.log_softmax(logits, dim=0).movedim(0, -1), means, log_scales, slopes, levels)
-
-    def _parts(self, outputs: Tensor, here: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits (M, ...), means without the earlier channels and log-scales (C, M, ...), slopes (pairs, M, ...)."""
         here = here.movedim(-1, 0)
-        predicted, scale = here[: self.channels].unsqueeze(1), here[self.channels]
-        logits, means, log_scales, slopes = outputs.split([1, self.channels, self.channels, len(self.pairs)])
-        log_scales = (log_scales + scale.log()).clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
-        start = coefficients[self.pairs[:, 0], self.pairs[:, 1]].view(-1, *(1 for _ in slopes.shape[1:]))
-        return logits[0], torch.addcmul(predicted, scale, means), log_scales, slopes + start
-
-    def _shifted(self, means: Tensor, slopes: Tensor, earlier: Tensor) -> Tensor:
-        """Means plus what the earlier channels add. Shapes: (C, M, ...), (pairs, M, ...), (C, 1, ...)."""
-        shifted, first = [means[0]], 0
-        for c in range(1, self.channels):
-            shifted.append(means[c] + (slopes[first : first + c] * earlier[:c]).sum(dim=0))
-            first += c
-        return torch.stack(shifted)
+        prediction, scale = here[: self.channels], here[self.channels]
+        return RelativeMixture.from_outputs(outputs, prediction, scale, coefficients, levels)

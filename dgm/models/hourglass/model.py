@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dgm.config.parse import Config
 from dgm.distributions.logistic_mixture import LogisticMixture
+from dgm.distributions.relative_mixture import RelativeMixture
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import Objective, TrainedAutoregressiveModel
 from dgm.models.hourglass.conditionals import HourglassConditionals
@@ -126,14 +127,14 @@ class Hourglass(TrainedAutoregressiveModel[HourglassConfig]):
         features = self.features(inputs, context[image, rows // side, columns // side], place)
         return self.head(features, inputs, self.inputs.whitening)
 
-    def mixture(self, outputs: Tensor, here: Tensor) -> LogisticMixture:
+    def mixture(self, outputs: Tensor, here: Tensor) -> RelativeMixture:
         """Shapes: as MixtureHead.mixture."""
         return self.head.mixture(outputs, here, self.inputs.prediction.coefficients, self.spec.levels)
 
     def _mixture_of_images(self, images: Images) -> LogisticMixture:
         planes = self.inputs.planes(images)
         rows, columns = (torch.arange(size, device=images.device).unsqueeze(0) for size in self.spec.shape[1:])
-        return self.mixture(self.outputs(planes, self.context(planes), rows, columns), planes.here)
+        return self.mixture(self.outputs(planes, self.context(planes), rows, columns), planes.here).mixture()
 
     def log_prob(self, images: Images) -> Tensor:
         is_cpu = images.device.type == "cpu"
@@ -152,12 +153,12 @@ class Hourglass(TrainedAutoregressiveModel[HourglassConfig]):
 
     def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
         """-log P(image), estimated from one random part of each image."""
-        spec, coefficients = self.spec, self.inputs.prediction.coefficients
+        spec = self.spec
         crops = random_crops(len(images), (spec.height, spec.width), self.config.crop_size, self.margin, generator)
         planes = self.inputs.planes(images)
         part = planes.crop(crops.rows, crops.columns)
         outputs = self.outputs(part, self.context(planes), crops.rows, crops.columns)
-        nats_per_pixel = self.head.log_prob(outputs, part, coefficients, spec.levels)
+        nats_per_pixel = self.mixture(outputs, part.here).log_prob(part.x.movedim(-1, 0))
         num_scored = crops.is_scored.sum(dim=(1, 2))
         nats = (nats_per_pixel * crops.is_scored).double().sum(dim=(1, 2)) * (spec.num_pixels / num_scored)
         return Objective(loss=-nats, nats=nats.detach())

@@ -45,7 +45,7 @@ def nats_of_pixels(model: Hourglass, images: Tensor) -> Tensor:
     planes = model.inputs.planes(images)
     rows, columns = (torch.arange(n).unsqueeze(0) for n in size)
     outputs = model.outputs(planes, model.context(planes), rows, columns)
-    return model.head.log_prob(outputs, planes, model.inputs.prediction.coefficients, model.spec.levels)
+    return model.mixture(outputs, planes.here).log_prob(planes.x.movedim(-1, 0))
 
 
 def test_a_pixel_that_is_scored_in_a_part_has_its_probability_in_the_whole_image() -> None:
@@ -54,7 +54,7 @@ def test_a_pixel_that_is_scored_in_a_part_has_its_probability_in_the_whole_image
     crops = random_crops(len(images), (WIDE.height, WIDE.width), 6, model.margin, generator_for(0))
     part = planes.crop(crops.rows, crops.columns)
     outputs = model.outputs(part, model.context(planes), crops.rows, crops.columns)
-    found = model.head.log_prob(outputs, part, model.inputs.prediction.coefficients, WIDE.levels)
+    found = model.mixture(outputs, part.here).log_prob(part.x.movedim(-1, 0))
     image = torch.arange(len(images))[:, None, None]
     expected = nats_of_pixels(model, images)[image, crops.rows.unsqueeze(2), crops.columns.unsqueeze(1)]
     is_scored = crops.is_scored
@@ -99,7 +99,7 @@ def test_it_starts_at_the_linear_prediction() -> None:
     torch.nn.init.zeros_(model.head.weight)
     planes = model.inputs.planes(random_images(SMALL, 2, seed=3))
     rows, columns = (torch.arange(n).unsqueeze(0) for n in SMALL.shape[1:])
-    mixture = model.mixture(model.outputs(planes, model.context(planes), rows, columns), planes.here)
+    mixture = model.mixture(model.outputs(planes, model.context(planes), rows, columns), planes.here).mixture()
     coefficients = model.inputs.prediction.coefficients
     residual, predicted = planes.x - planes.here[..., :3], planes.here[..., :3]
     for channel in (1, 2):
