@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -114,7 +114,6 @@ def train(name: str, profile: str, params: Params, device: str | None, limits: L
             run.set_tags(machine_tags(device_name(str(job.device)), package_versions()))
             kind = JointSession if num_slices(config) > 1 else Session
             session = kind(scratch, run, saved, limits.checkpoint_seconds, limits.stop_after_seconds)
-            has_saved = saved is not None
             del saved  # it is large, and the session lets go of it too
             ranks.wait()  # the others read the checkpoint now
             try:
@@ -125,9 +124,7 @@ def train(name: str, profile: str, params: Params, device: str | None, limits: L
                 else:
                     result = learn_by_gradient(job, config, session)
             except UNFIT as error:
-                if isinstance(error, StageError) or not has_saved or session.is_restored or shortage(error):
-                    raise
-                raise StageError(scratch.unfit(error)) from None
+                raise_misfit(error, scratch, session)
             if not result.is_finished:
                 run.finish("KILLED" if session.is_interrupted else "RUNNING")
                 print(f"paused at step {result.num_steps}; the same command continues from there")
@@ -147,8 +144,19 @@ def follow(job: Job, config: TrainingConfig | FitConfig, scratch: Scratch) -> bo
     """Any rank but the first: learns with it, and writes nothing. True: it is the first that says how it ended."""
     assert isinstance(config, TrainingConfig)  # a fit has one slice, and so one rank
     job.ranks.wait()
-    learn_in_slices(job, config, JointSession(scratch, UntrackedRun(), scratch.load(), math.inf))
+    session = JointSession(scratch, UntrackedRun(), scratch.load(), math.inf)
+    try:
+        learn_in_slices(job, config, session)
+    except UNFIT as error:
+        raise_misfit(error, scratch, session)
     return True
+
+
+def raise_misfit(error: Exception, scratch: Scratch, session: Session) -> NoReturn:
+    """Raises: StageError if the checkpoint was not taken over; the error itself if it has another cause."""
+    if isinstance(error, StageError) or scratch.path is None or session.is_restored or shortage(error):
+        raise error
+    raise StageError(scratch.unfit(error)) from None
 
 
 def num_slices(config: TrainingConfig | FitConfig) -> int:

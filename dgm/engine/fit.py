@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
+from itertools import accumulate
+from typing import Any
 
 import torch
 
 from dgm.config.parse import Config
 from dgm.config.sections import FitConfig
 from dgm.engine.finite import NonFiniteError, first_non_finite
+from dgm.engine.restore import check_progress, check_tensors
 from dgm.engine.result import TrainingResult
 from dgm.engine.session import Session
 from dgm.model_api.contracts import Fitted
@@ -30,8 +33,7 @@ def fit(model: Fitted, images: Images, config: FitConfig, seed: int, session: Se
     """
     iteration = images_seen = 0
     if (saved := session.begin()) is not None:
-        model.load_state_dict(saved["model"])
-        iteration, images_seen = saved["iteration"], saved["images_seen"]
+        iteration, images_seen = _restore(model, images, config, saved, session)
     else:
         with _usable(model, "the closed form" if not config.num_iterations else "the start of EM", session):
             model.start(images, generator_for(seed, Stream.PREPARATION, device=images.device))
@@ -55,6 +57,23 @@ def fit(model: Fitted, images: Images, config: FitConfig, seed: int, session: Se
     if not config.num_iterations:
         images_seen = len(model.images_used(images))
     return TrainingResult(state, session.curve, session.seconds, images_seen, iteration, is_finished=True)
+
+
+def _restore(
+    model: Fitted, images: Images, config: FitConfig, saved: dict[str, Any], session: Session
+) -> tuple[int, int]:
+    """Iterations and images seen. Raises: ValueError, or another error of Python's, if this fit did not save it."""
+    iteration, images_seen = saved["iteration"], saved["images_seen"]
+    counts = accumulate(
+        len(model.images_used(images, number)) for number in range(min(iteration, config.num_iterations))
+    )
+    points = [(number, count) for number, count in enumerate(counts, start=1)]
+    check_progress(saved, ("iteration", "images_seen"), config.num_iterations, points, session.curve)
+    if images_seen != (points[-1][1] if points else 0):
+        raise ValueError(f"{images_seen} images seen at iteration {iteration}")
+    check_tensors(saved["model"], model.state_dict(), "model")
+    model.load_state_dict(saved["model"])
+    return iteration, images_seen
 
 
 def _iterate(model: Fitted, images: Images, iteration: int, seed: int, session: Session) -> float:

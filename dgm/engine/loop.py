@@ -19,6 +19,7 @@ from dgm.data.batches import batch_indices
 from dgm.engine.averaging import WeightAverage
 from dgm.engine.finite import NonFiniteError, first_non_finite
 from dgm.engine.optimizers import current_learning_rate, make_optimizers, set_learning_rate
+from dgm.engine.restore import check_optimizers, check_progress, check_tensors, restore_optimizers
 from dgm.engine.result import TrainingResult
 from dgm.engine.schedule import learning_rate_factor
 from dgm.engine.session import Session
@@ -32,6 +33,7 @@ from dgm.units import nats_to_bits_per_subpixel
 
 CHECK_EVERY_ON_CUDA = 25  # reading a number waits for the device, so it is not done at every step there
 NO_STEP = 2**62
+SAVED = ("step", "average", "optimizers", "startup_seconds", "interval_nats", "interval_images")  # beside the session's
 REMEDY = "Lower learning_rate or gradient_clip in params.yaml"
 
 
@@ -70,8 +72,6 @@ class Trainer:
         self.seconds_at_start = self.session.seconds
         if saved is None:
             self.model.prepare(self.train_images, generator_for(self.seed, Stream.PREPARATION, device=self.device))
-        else:
-            self.model.load_state_dict(saved["model"])
         if self.config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue, reportUnknownMemberType]
         self.optimizers = make_optimizers(self.model, self.config)
@@ -82,12 +82,25 @@ class Trainer:
             self.model.compile_hot_method()
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        self.average.average = {name: saved["average"][name].to(self.device) for name in self.average.average}
-        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        self.step = self.first_step = saved["step"]
+        """Raises: ValueError, or another error of Python's, before any change if this training did not save it."""
+        step, every, size = saved["step"], self.config.validate_every, self.config.batch_size
+        points = ((at, at * size) for at in range(0, step + 1, every))
+        check_progress(saved, SAVED, self.config.max_steps, points, self.session.curve)
+        if saved["interval_images"] != step % every * size:
+            raise ValueError(f"{saved['interval_images']} images since the last validation at step {step}")
+        if saved["startup_seconds"] > saved["seconds"]:
+            raise ValueError("startup_seconds are more than seconds")
+        check_tensors(saved["model"], self.model.state_dict(), "model")
+        check_tensors(saved["average"], self.average.average, "average")
+        check_tensors({"interval_nats": saved["interval_nats"]}, {"interval_nats": self.interval_nats}, "state")
+        check_optimizers(self.optimizers, saved["optimizers"], step)
+        self.model.load_state_dict(saved["model"])
+        for name, tensor in self.average.average.items():
+            tensor.copy_(saved["average"][name])
+        restore_optimizers(self.optimizers, saved["optimizers"])
+        self.step = self.first_step = step
         self.startup_seconds = saved["startup_seconds"]
-        self.interval_nats = saved["interval_nats"].to(self.device)
+        self.interval_nats.copy_(saved["interval_nats"])
         self.interval_images = saved["interval_images"]
 
     def save(self) -> None:
