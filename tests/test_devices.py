@@ -29,7 +29,16 @@ READS_A_VALUE = ("Cannot copy out of meta tensor", "cannot be called on meta ten
 READERS = {("ppca", "scores")}
 READERS |= {
     (name, "samples")
-    for name in ("mixture_of_gaussians", "made", "ride", "nice", "pixelcnn_pp", "neighbourhood", "real_nvp")
+    for name in (
+        "mixture_of_gaussians",
+        "made",
+        "ride",
+        "nice",
+        "pixelcnn_pp",
+        "neighbourhood",
+        "hourglass",
+        "real_nvp",
+    )
 }
 aten = torch.ops.aten
 MAY_MIX = {aten.copy_.default, aten._to_copy.default, aten.index.Tensor, aten.index_put_.default}
