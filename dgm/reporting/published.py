@@ -290,6 +290,10 @@ REMARKS: tuple[Remark, ...] = (
 STARTS: dict[str, str] = {
     "nice": "ZCA whitening with a factorised logistic",
     "made": "linear regression on the sub-pixels nearby",
+    **dict.fromkeys(
+        ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "wavenet"),
+        "with num_start_images: a regression on the neighbourhood, with a logistic as wide as errors nearby",
+    ),
     "ride": "a linear predictor of each pixel, fitted to its neighbourhood, with a scale mixture of what it leaves",
     "neighbourhood": "a linear predictor of each pixel, with a mixture of several widths around it",
     "vae": "probabilistic PCA of patches",
