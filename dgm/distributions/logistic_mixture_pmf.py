@@ -44,25 +44,6 @@ def logistic_mixture_log_pmf(log_weights: Tensor, means: Tensor, log_scales: Ten
     return log_pmf
 
 
-def logistic_pmf_and_cdf(means: Tensor, log_scales: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """Probabilities of all levels of one logistic a row, and twice the distribution function in the middle of each.
-
-    That is the sum of the masses below a level's two edges; of the probabilities see `logistic_mixture_pmf`.
-    Shapes: (N,), (N,) -> (N, levels), (N, levels), float32 or wider.
-    """
-    means, log_scales = at_least_float32(means).unsqueeze(1), at_least_float32(log_scales).unsqueeze(1)
-    bin_width, limit = 2.0 / (levels - 1), CLAMPED * _largest_exponent(means.dtype)
-    edges = torch.arange(1, levels, dtype=torch.float64, device=means.device) * bin_width - (1 + bin_width / 2)
-    inverse_scales = torch.exp(-log_scales.clamp(-MAX_ABS_LOG_SCALE, MAX_ABS_LOG_SCALE))
-    below, above = _sigmoids((means - edges.to(means.dtype)).mul_(inverse_scales).clamp_(-limit, limit).exp_())
-    pmf, doubled_cdf = (means.new_empty(len(means), levels) for _ in range(2))
-    doubled_cdf[:, 0], doubled_cdf[:, -1] = below[:, 0], below[:, -1] + 1
-    doubled_cdf[:, 1:-1] = below[:, 1:] + below[:, :-1]
-    pmf[:, 0], pmf[:, -1] = below[:, 0], above[:, -1]
-    pmf[:, 1:-1] = below[:, 1:].mul_(above[:, :-1]).mul_(-torch.expm1(-bin_width * inverse_scales))
-    return pmf, doubled_cdf
-
-
 def smallest_probability(dtype: torch.dtype) -> float:
     """Sums of probabilities of this type are exact, but for rounding, from here on."""
     return math.exp(-SMALLEST * _largest_exponent(dtype))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from pydantic import Field
@@ -25,7 +25,6 @@ from dgm.nets.neighbour_regression import NeighbourRegression, NeighbourStepper,
 from dgm.types import Images, ImageSpec
 
 ROWS_TOGETHER = 256  # sub-pixels whose levels and shapes are computed at once
-PIXELS_TOGETHER = 8 * ROWS_TOGETHER  # whose logits are computed at once where no gradient needs all of them
 
 
 class StartedSoftmaxConfig(Config):
@@ -69,14 +68,12 @@ class StartedSoftmax(TrainedAutoregressiveModel[StartedConfigT]):
 
         Shapes: pixels (N, Q) int64, None for all -> parts of (N * Q * C, levels).
         """
-        features = chosen(self.pixel_features(images), pixels)
-        outputs = (self.network_logits(part).flatten(0, -2) for part in in_parts(features))
+        outputs = self.network_logits(chosen(self.pixel_features(images), pixels)).flatten(0, -2)
         if self.start is None:
-            yield from outputs
+            yield outputs
             return
         parameters = (chosen(each, pixels).flatten().split(ROWS_TOGETHER) for each in self.start.parameters_of(images))
-        parts = (part for output in outputs for part in output.split(ROWS_TOGETHER))
-        for part, mean, log_scale in zip(parts, *parameters, strict=True):
+        for part, mean, log_scale in zip(outputs.split(ROWS_TOGETHER), *parameters, strict=True):
             yield added(part, *self.start.levels(mean, log_scale))
 
     def nats_at(self, images: Images, pixels: Tensor | None) -> Tensor:
@@ -114,11 +111,6 @@ class StartedSoftmax(TrainedAutoregressiveModel[StartedConfigT]):
     def num_parameters(self) -> int:
         """Those of the network and, if there is one, of the start."""
         return super().num_parameters() + (0 if self.start is None else self.start.num_parameters())
-
-
-def in_parts(features: Tensor) -> Sequence[Tensor]:
-    """Pieces of the features, or all if gradients are wanted. Shapes: (N, Q, F) -> (1, P, F) each, or (N, Q, F)."""
-    return [features] if features.requires_grad else features.flatten(0, 1).unsqueeze(0).split(PIXELS_TOGETHER, dim=1)
 
 
 def chosen(of_pixels: Tensor, pixels: Tensor | None) -> Tensor:

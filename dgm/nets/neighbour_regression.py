@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.polynomial.chebyshev import cheb2poly
 from torch import Tensor, nn
 
 from dgm.distributions.discretized_logistic import unit_from_levels
-from dgm.distributions.logistic_mixture_pmf import logistic_pmf_and_cdf
+from dgm.distributions.logistic_mixture_pmf import logistic_mixture_pmf
 from dgm.distributions.piecewise_linear import piecewise_linear
 from dgm.nets.causal_kernels import causal_kernels, causal_pad, with_inside
 from dgm.types import Images, ImageSpec
@@ -107,15 +105,25 @@ class NeighbourRegression(nn.Module):
 
     @torch.no_grad()
     def levels(self, mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Natural-log probabilities of all levels, and 2F - 1, F being the distribution function in their middles.
+        """Natural-log probabilities of all levels, and the shapes: what can be added to them to say it better.
 
-        Shapes: (P,), (P,) -> (P, levels), (P, levels).
+        The first shape is the logarithm itself, which sharpens or flattens; the others are Chebyshev polynomials of
+        2F - 1, F being the distribution function in the middle of each level. They move with the mean and widen with
+        the scale, as no function of the level alone does.
+        Shapes: (P,), (P,) -> (P, levels), (P, NUM_SHAPES, levels).
         """
-        levels = self.spec.levels
-        pmf, doubled_cdf = logistic_pmf_and_cdf(mean, log_scale, levels)
-        of_uniform = torch.arange(1, 2 * levels, 2, dtype=pmf.dtype, device=pmf.device) * (UNIFORM_SHARE / levels) - 1
-        log_pmf = pmf.mul_(1 - UNIFORM_SHARE).add_(UNIFORM_SHARE / levels).log_()
-        return log_pmf, doubled_cdf.mul_(1 - UNIFORM_SHARE).add_(of_uniform)
+        weight = torch.full_like(mean, 1 - UNIFORM_SHARE).unsqueeze(1)
+        pmf = logistic_mixture_pmf(weight, mean.unsqueeze(1), log_scale.unsqueeze(1), self.spec.levels)
+        pmf.add_(UNIFORM_SHARE / self.spec.levels)
+        doubled = pmf.cumsum(dim=1).mul_(2).sub_(pmf).sub_(1).mul_(2)
+        shapes = pmf.new_empty(NUM_SHAPES, *pmf.shape)
+        log_pmf = pmf.log_()
+        torch.mul(log_pmf, LOG_PMF_WEIGHT, out=shapes[0])
+        torch.mul(doubled, 0.5, out=shapes[1])
+        torch.mul(doubled, shapes[1], out=shapes[2]).sub_(1)
+        for j in range(3, NUM_SHAPES):
+            torch.mul(doubled, shapes[j - 1], out=shapes[j]).sub_(shapes[j - 2])
+        return log_pmf, shapes.transpose(0, 1)
 
     def num_parameters(self) -> int:
         """Weights that can act: those of the past, and the knots."""
@@ -151,7 +159,7 @@ class NeighbourStepper:
 
     @torch.no_grad()
     def levels(self) -> tuple[Tensor, Tensor]:
-        """`NeighbourRegression.levels` of the next sub-pixel. Shapes: -> (N, levels), (N, levels)."""
+        """`NeighbourRegression.levels` of the next sub-pixel. Shapes: -> (N, levels), (N, NUM_SHAPES, levels)."""
         channel = self.position % self.spec.channels
         log_scale = self.regression.log_scale(self.expected[:, channel], channel)
         return self.regression.levels(self.mean[:, channel], log_scale)
@@ -175,46 +183,13 @@ class NeighbourStepper:
             self._start_pixel()
 
 
-def added(outputs: Tensor, log_pmf: Tensor, place: Tensor) -> Tensor:
+def added(outputs: Tensor, log_pmf: Tensor, shapes: Tensor) -> Tensor:
     """Logits of a network that starts at a regression. Shapes: (P, levels + NUM_SHAPES) and as `levels` -> (P, levels).
 
     outputs: its own logits, then how much of each shape; all zero is the regression itself.
-    place: 2F - 1 of each level, as of `levels`.
-    The first shape is the logarithm itself, which sharpens or flattens; the others are Chebyshev polynomials of
-    2F - 1. They move with the mean and widen with the scale, as no function of the level alone does.
-    Without gradients their sum is one polynomial, and no shape is ever an array.
     """
     logits, amounts = outputs.split([log_pmf.shape[1], NUM_SHAPES], dim=1)
-    if outputs.requires_grad:
-        return logits + log_pmf + torch.bmm(amounts.unsqueeze(1), shapes_of(log_pmf, place)).squeeze(1)
-    with torch.autocast(outputs.device.type, enabled=False):
-        coefficients = amounts[:, 1:].to(place.dtype) @ power_series(place)
-    total = place * coefficients[:, -1:]
-    for power in range(coefficients.shape[1] - 2, -1, -1):
-        total.add_(coefficients[:, power : power + 1])
-        if power:
-            total.mul_(place)
-    return total.add_(logits).addcmul_(log_pmf, 1 + LOG_PMF_WEIGHT * amounts[:, :1])
-
-
-@torch.no_grad()
-def shapes_of(log_pmf: Tensor, place: Tensor) -> Tensor:
-    """What the logits get of every shape. Shapes: (P, levels) twice -> (P, NUM_SHAPES, levels)."""
-    shapes, doubled = log_pmf.new_empty(NUM_SHAPES, *log_pmf.shape), 2 * place
-    torch.mul(log_pmf, LOG_PMF_WEIGHT, out=shapes[0])
-    shapes[1] = place
-    torch.mul(doubled, place, out=shapes[2]).sub_(1)
-    for j in range(3, NUM_SHAPES):
-        torch.mul(doubled, shapes[j - 1], out=shapes[j]).sub_(shapes[j - 2])
-    return shapes.transpose(0, 1)
-
-
-def power_series(like: Tensor) -> Tensor:
-    """Row j - 1: the Chebyshev polynomial of degree j by powers from 0 on. Shapes: -> (NUM_SHAPES - 1, NUM_SHAPES)."""
-    rows = np.zeros((NUM_SHAPES - 1, NUM_SHAPES))
-    for degree in range(1, NUM_SHAPES):
-        rows[degree - 1, : degree + 1] = cheb2poly([0] * degree + [1])
-    return torch.from_numpy(rows).to(like)
+    return logits + log_pmf + torch.bmm(amounts.unsqueeze(1), shapes).squeeze(1)
 
 
 def causal_conv(planes: Tensor, kernel: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from dgm.families import started_softmax
 from dgm.families.started_softmax import StartedSoftmax, chosen
 from dgm.registry import MODELS, model_class
 from dgm.seeds import generator_for
@@ -81,20 +80,6 @@ def test_the_loss_at_all_pixels_is_that_of_the_image(name: str) -> None:
         objective = model.objective(images, generator_for(0), 0.0)
         torch.testing.assert_close(objective.loss, -model.log_prob(images), rtol=0, atol=0)
         torch.testing.assert_close(objective.nats, model.log_prob(images), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("name", STARTED)
-@pytest.mark.parametrize("changes", [{}, PLAIN])
-def test_scoring_in_parts_is_scoring_at_once(
-    name: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, images = started(name, **changes), random_images(SPEC, 5, seed=7)
-    learning = model.log_prob(images)
-    assert learning.requires_grad
-    monkeypatch.setattr(started_softmax, "ROWS_TOGETHER", 6)
-    monkeypatch.setattr(started_softmax, "PIXELS_TOGETHER", 4)  # 45 pixels in 12 parts, none of them an image
-    with torch.no_grad():
-        torch.testing.assert_close(model.log_prob(images), learning.detach(), rtol=1e-9, atol=0)
 
 
 def test_chosen_rows_are_those_of_their_own_image() -> None:
