@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dgm.distributions.discretized_logistic import MAX_ABS_LOG_SCALE
 from dgm.distributions.logistic_mixture import MIN_LOG_SCALE, LogisticMixture, num_mixture_parameters
-from dgm.distributions.mixture_log_prob import mixture_log_prob
+from dgm.distributions.mixture_log_prob import means_given, mixture_log_prob
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,14 @@ class RelativeMixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Natural-log probability of pixels. Shapes: x, the values in [-1, 1] units, (C, ...) -> (...)."""
-        means = self._means_given(x - self.prediction)
+        means = means_given(self.means, self.coefficients, x - self.prediction)
         arguments = (x.flatten(1), self.logits.flatten(1), means.flatten(2), self.log_scales.flatten(2))
         return mixture_log_prob(*arguments, self.levels).view(x.shape[1:])
 
     def mixture(self) -> LogisticMixture:
         """The same distributions of (...) pixels, whose means take the earlier channels' values, not residuals."""
-        means = self._means_given(-self.prediction)
+        means = means_given(self.means, self.coefficients, -self.prediction)
         log_weights = torch.log_softmax(self.logits, dim=0).movedim(0, -1)
         parts = (part.movedim((0, 1), (-2, -1)) for part in (means, self.log_scales, self.coefficients))
         means, log_scales, coefficients = parts
         return LogisticMixture(log_weights, means, log_scales, coefficients, self.levels)
-
-    def _means_given(self, earlier: Tensor) -> Tensor:
-        """The means with what the earlier channels add. Shapes: (C, ...) -> (C, M, ...)."""
-        means, first = [self.means[0]], 0
-        for channel in range(1, len(self.means)):
-            coefficients = self.coefficients[first : first + channel]
-            means.append(self.means[channel] + (coefficients * earlier[:channel].unsqueeze(1)).sum(dim=0))
-            first += channel
-        return torch.stack(means)
