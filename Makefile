@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 export OMP_WAIT_POLICY := passive
 
-.PHONY: run weights proof test lint tests lock environment audit sbom
+.PHONY: run weights proof test lint tests faults lock environment audit sbom
 # Each model's stages are a chain, JOBS chains side by side (stages/run.py); `dvc repro` does the same, one by one.
 run: $(VENV)/.ok
 	@python -m stages.run --jobs $(JOBS)
@@ -41,6 +41,10 @@ lint: $(VENV)/.ok
 
 tests: $(VENV)/.ok
 	python -m pytest -n 2 --dist worksteal
+
+# Faults injected into every stage (CONTRIBUTING.md): half an hour of one core, and reports/reliability.md.
+faults: $(VENV)/.ok
+	python -m tests.faults.campaign
 
 environment: $(VENV)/.ok
 

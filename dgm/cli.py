@@ -15,7 +15,7 @@ from dgm import __version__
 from dgm.config.params import PARAMS_FILE, PROFILES, load_params
 from dgm.errors import StageError
 from dgm.runs.system_errors import line_of
-from dgm.runs.termination import exit_code, unwinding
+from dgm.runs.termination import exit_code, hidden_interrupt, unwinding
 from dgm.tracking.secrets import conceal_tracebacks
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ def main(argv: Sequence[str]) -> int:
         print("interrupted", file=sys.stderr)
         return exit_code(interrupt)
     except Exception as error:
+        if (interrupt := hidden_interrupt()) is not None:
+            print("interrupted", file=sys.stderr)
+            return exit_code(interrupt)
         if (line := line_of(error)) is None:
             raise
         print(f"error: {line}", file=sys.stderr)

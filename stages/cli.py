@@ -12,7 +12,7 @@ from typing import NoReturn
 from dgm.config.params import PROFILES
 from dgm.runs.progress import ProgressFile, is_shown
 from dgm.runs.system_errors import line_of
-from dgm.runs.termination import INTERRUPTED, Terminated, exit_code, unwinding
+from dgm.runs.termination import INTERRUPTED, Terminated, exit_code, hidden_interrupt, unwinding
 from dgm.runs.unfinished import remove_unfinished, scratch_folder
 from dgm.tracking.secrets import conceal, conceal_tracebacks
 
@@ -52,14 +52,21 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
             remove_unfinished(scratch_folder())
             main()
         except KeyboardInterrupt as interrupt:
-            if is_shown() and reported_by_this_rank("interrupted"):
-                print(INTERRUPTED, file=sys.stderr)
-            sys.exit(exit_code(interrupt))
+            end_interrupted(interrupt)
         except Exception as error:
+            if (interrupt := hidden_interrupt()) is not None:
+                end_interrupted(interrupt)
             if (line := line_of(error)) is None:
                 raise
             fail(conceal(line))
     sys.exit(0)
+
+
+def end_interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
+    """Ends the process with the exit code of the signal; where it is shown, with one line."""
+    if is_shown() and reported_by_this_rank("interrupted"):
+        print(INTERRUPTED, file=sys.stderr)
+    sys.exit(exit_code(interrupt))
 
 
 def fail(text: str) -> NoReturn:

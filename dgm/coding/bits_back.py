@@ -29,6 +29,7 @@ from dgm.coding.codec import (
     OTHER_PROBABILITIES,
     Categorical,
     Track,
+    UnusableProbabilitiesError,
     pixels_checksum_of,
     probabilities_of,
     sums_in_one_order,
@@ -89,7 +90,7 @@ def decompress_by_bits_back(model: Model, compressed: Compressed, track: Track =
     try:
         parts = [_decode(model, coder, index) for index in track(range(compressed.num_images))]
         initial = coder.stack.get_compressed(unseal=True)
-    except (UnusableLatentsError, AssertionError):  # the latter constriction's: the stack does not end as it began
+    except (UnusableLatentsError, UnusableProbabilitiesError, AssertionError):  # constriction's: it ends otherwise
         raise StageError(OTHER_PROBABILITIES) from None
     images = torch.cat(parts)
     is_whole = np.array_equal(initial, _random_words("initial bits", num_initial))
@@ -179,11 +180,8 @@ def _put_back(steps: LatentSteps, coder: LatentCoder, drawn: list[np.ndarray]) -
 
 
 def _pixel_probabilities(steps: LatentSteps) -> np.ndarray:
-    """Shapes: -> float32 (sub-pixels, levels). Raises: UnusableLatentsError if one is not finite."""
-    probabilities = probabilities_of(steps.log_pmf().flatten(0, -2))
-    if not np.isfinite(probabilities).all():
-        raise UnusableLatentsError
-    return probabilities
+    """Shapes: -> float32 (sub-pixels, levels). Raises: UnusableProbabilitiesError if one is not finite."""
+    return probabilities_of(steps.log_pmf().flatten(0, -2))
 
 
 def _grid_of(model: Model, images: Images) -> tuple[int, int]:

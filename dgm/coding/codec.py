@@ -48,6 +48,13 @@ def identity_of(model: Model, name: str, code: str) -> int:
     return checksum(*parts)
 
 
+class UnusableProbabilitiesError(StageError):
+    """Probabilities that are not finite: of weights that no training leaves, or of pixels that nobody compressed."""
+
+    def __init__(self) -> None:
+        super().__init__("the model's probabilities are not finite numbers: its weights are not usable; train it again")
+
+
 @contextmanager
 def sums_in_one_order() -> Generator[None]:
     """One thread, and on a GPU the convolutions that repeat themselves, not those that happened to be fastest.
@@ -111,10 +118,9 @@ def _decode(model: AutoregressiveModel, decoder: Any, num_images: int, track: Tr
     flat = torch.zeros(num_images, model.spec.num_subpixels, dtype=torch.uint8)
     conditionals, family = model.conditionals(num_images), Categorical(perfect=False)
     for index in track(model.order().tolist()):
-        probabilities = probabilities_of(conditionals.log_pmf())
         try:
-            decoded = decoder.decode(family, probabilities)
-        except AssertionError:  # constriction's, for words that no sequence of these probabilities leads to
+            decoded = decoder.decode(family, probabilities_of(conditionals.log_pmf()))
+        except (UnusableProbabilitiesError, AssertionError):  # constriction's, for words that nothing leads to
             raise StageError(OTHER_PROBABILITIES) from None
         symbols = torch.from_numpy(decoded.astype(np.int64))
         flat[:, index] = symbols.to(torch.uint8)
@@ -128,8 +134,11 @@ def _least_bits(levels: int) -> float:
 
 
 def probabilities_of(log_pmf: Tensor) -> np.ndarray:
-    """What the coder takes. Shapes: (N, levels) -> float32 (N, levels)."""
-    return torch.softmax(log_pmf.float(), dim=-1).cpu().numpy()
+    """What the coder takes. Shapes: (N, levels) -> float32 (N, levels). Raises: UnusableProbabilitiesError."""
+    probabilities: np.ndarray = torch.softmax(log_pmf.float(), dim=-1).cpu().numpy()
+    if not np.isfinite(probabilities).all():
+        raise UnusableProbabilitiesError
+    return probabilities
 
 
 def pixels_checksum_of(images: Images) -> int:

@@ -146,6 +146,12 @@ def _remedy(path: Path, error: OSError) -> str:
     return f"`git checkout {path}` takes the last committed one back"
 
 
+def _begun(error: yaml.MarkedYAMLError) -> str:
+    """Where to mend it: what is not closed begins before the line where that is seen."""
+    mark = error.context_mark or error.problem_mark
+    return "" if mark is None else f"; mend what begins in line {mark.line + 1}"
+
+
 def read_document(path: Path) -> dict[str, Any]:
     """The mapping that the file holds, of plain Python values.
 
@@ -158,7 +164,8 @@ def read_document(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
         kind = "" if isinstance(error, DocumentError) else f"not valid YAML: {error.context or ''} "
-        raise ConfigError(f"{path}{line}: {_one_line(f'{kind}{error.problem}')}") from None
+        begun = "" if isinstance(error, DocumentError) else _begun(error)
+        raise ConfigError(f"{path}{line}: {_one_line(f'{kind}{error.problem}')}{begun}") from None
     except yaml.reader.ReaderError as error:  # a control character
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{path}, line {line}: character {error.character:#x} is no text; remove it") from None

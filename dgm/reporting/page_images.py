@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dgm.errors import StageError
 from dgm.reporting.charts import Picture
@@ -20,6 +22,7 @@ from dgm.units import nats_to_bits_per_subpixel
 
 NUM_EXTREMES = 12  # images at either end
 DRAWN = "drawn from the model, one after the other, none chosen"
+UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)  # pillow's, too
 COMPLETED = (
     "Below the gap: test images, and under each of them the model's completion. The upper half is given, the lower "
     "half is drawn."
@@ -51,7 +54,7 @@ def read_samples(path: Path, name: str) -> Samples | None:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
         drawn = untiled(pixels)
-    except (OSError, UnidentifiedImageError, ValueError) as error:
+    except UNREADABLE as error:
         raise StageError(f"{path}: {error}; draw the samples again (`dvc repro`)") from None
     caption = f"{len(drawn)} images {DRAWN}."
     text = f"{len(drawn)} images drawn from {name}"

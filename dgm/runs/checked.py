@@ -8,13 +8,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from dgm.errors import StageError
 from dgm.runs.atomic import write_text
 from dgm.runs.files import RunFiles
+from dgm.runs.seals import SEAL, line_seals, sealed_json, unsealed_json
 from dgm.runs.system_errors import unreadable
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 RERUN = "run `dvc repro`"
 REMEDY = f"delete it and {RERUN}"
+CHANGED = "changed since it was written (by the SHA-256 in it)"
 LONGEST_SHOWN = 60  # characters of a damaged value or name that a message repeats
 
 Row = TypeVar("Row", bound="DataclassInstance")
 
 
+@runtime_checkable
 class OfRun(Protocol):
     """A record that says which run it is of."""
 
@@ -56,18 +59,31 @@ def _short(text: str, longest: int = LONGEST_SHOWN) -> str:
 
 
 def write_json(path: Path, record: DataclassInstance) -> None:
-    """Writes a record as a JSON object, whole or not at all."""
-    write_text(path, json.dumps(asdict(record), indent=2, allow_nan=False) + "\n")
+    """Writes a record as a JSON object, whole or not at all; that of a run ends with a digest of itself."""
+    text = json.dumps(asdict(record), indent=2, allow_nan=False) + "\n"
+    write_text(path, sealed_json(text) if isinstance(record, OfRun) else text)
 
 
 def read_json(path: Path, kind: type[Row], remedy: str = REMEDY) -> Row:
     """The record that write_json wrote. Raises: StageError naming the file and the field that is wrong."""
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise StageError(f"{path}: {first_fault(error)}; {remedy}") from None
+        return record_of(path.read_bytes(), kind)
     except OSError as error:
         raise StageError(f"{path}: {unreadable(error, RERUN)}") from None
+    except ValueError as error:
+        raise StageError(f"{path}: {error}; {remedy}") from None
+
+
+def record_of(content: bytes, kind: type[Row]) -> Row:
+    """The record in the bytes of a file. Raises: ValueError that says in one line what is wrong with them."""
+    plain, is_unchanged = unsealed_json(content)
+    try:
+        record = TypeAdapter(kind).validate_json(plain)
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from None
+    if not is_unchanged:
+        raise ValueError(CHANGED)
+    return record
 
 
 def own(path: Path, record: Own | None, files: RunFiles) -> Own | None:
@@ -78,12 +94,17 @@ def own(path: Path, record: Own | None, files: RunFiles) -> Own | None:
     return record
 
 
-def csv_text(kind: type[Row], rows: Iterable[Row]) -> str:
-    """One line per row under the names of the fields; None is an empty field; numbers read back bit-identical."""
+def csv_text(kind: type[Row], rows: Iterable[Row], is_sealed: bool = True) -> str:
+    """One line per row under the names of the fields; None is an empty field; numbers read back bit-identical.
+
+    A sealed one has a last column, a digest of all lines so far: for files that are read again.
+    """
+    lines: list[list[str]] = [[field.name for field in fields(kind)]]
+    lines += [["" if value is None else str(value) for value in astuple(row)] for row in rows]
+    if is_sealed:
+        lines = [[*line, seal] for line, seal in zip(lines, [SEAL, *list(line_seals(lines))[1:]], strict=True)]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(kind))
-    writer.writerows(astuple(row) for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 
@@ -99,18 +120,28 @@ def read_csv(path: Path, kind: type[Row]) -> list[Row]:
         raise StageError(f"{path}: {unreadable(error, RERUN)}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise StageError(f"{path}: not a CSV table ({error}); {REMEDY}") from None
-    if not lines or lines[0] != columns:
+    is_sealed = bool(lines) and lines[0] == [*columns, SEAL]
+    if not lines or not (is_sealed or lines[0] == columns):
         found = f"begins with {_short(','.join(lines[0]))!r}" if lines else "is empty"
         raise StageError(f"{path}: {found}, expected the columns {','.join(columns)}; {REMEDY}")
     if not text.endswith("\n"):
         raise StageError(f"{path}: line {len(lines)} is cut off; {REMEDY}")
-    return [_row(path, number, kind, columns, line) for number, line in enumerate(lines[1:], start=2)]
+    rows = [
+        _row(path, number, kind, [*columns, SEAL] if is_sealed else columns, line)
+        for number, line in enumerate(lines[1:], start=2)
+    ]
+    if is_sealed:
+        seals = line_seals([line[:-1] for line in lines])
+        for number, (line, seal) in enumerate(zip(lines, seals, strict=True), start=1):
+            if number > 1 and line[-1] != seal:
+                raise StageError(f"{path}: line {number}: {CHANGED}; {REMEDY}")
+    return rows
 
 
 def _row(path: Path, number: int, kind: type[Row], columns: Sequence[str], line: Sequence[str]) -> Row:
     if len(line) != len(columns):
         raise StageError(f"{path}: line {number} has {len(line)} fields, expected {len(columns)}; {REMEDY}")
-    values = {column: value or None for column, value in zip(columns, line, strict=True)}
+    values = {column: value or None for column, value in zip(columns, line, strict=True) if column != SEAL}
     try:
         return TypeAdapter(kind).validate_python(values, strict=False)
     except ValidationError as error:

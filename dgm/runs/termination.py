@@ -13,6 +13,7 @@ from typing import NoReturn
 INTERRUPTED = "interrupted; `dvc repro` continues from here"
 CTRL_C_CODE, TERMINATED_CODE = 130, 143  # exit codes, as shells give them
 Handler = Callable[[int, FrameType | None], object]
+_arrived: list[KeyboardInterrupt] = []  # what was raised inside the with block that is running
 
 
 class Terminated(KeyboardInterrupt):
@@ -26,6 +27,14 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
     return TERMINATED_CODE if isinstance(interrupt, Terminated) else CTRL_C_CODE
 
 
+def hidden_interrupt() -> KeyboardInterrupt | None:
+    """What a signal raised inside `unwinding`, which other code may have turned into an error of its own; or None.
+
+    Torch does: a Ctrl-C while it reads weights is a ValueError, by which the file would be called damaged.
+    """
+    return _arrived[0] if _arrived else None
+
+
 @contextmanager
 def unwinding() -> Generator[None]:
     """Inside the with block SIGTERM and SIGHUP raise Terminated, and Ctrl-C raises KeyboardInterrupt.
@@ -34,10 +43,11 @@ def unwinding() -> Generator[None]:
     nothing: they would cut the cleaning up short. A signal that the process was told to ignore stays ignored (nohup).
     """
     handlers: dict[signal.Signals, Handler] = {
-        signal.SIGINT: signal.default_int_handler,
+        signal.SIGINT: _interrupt,
         signal.SIGTERM: _terminate,
         signal.SIGHUP: _pass_on,
     }
+    _arrived.clear()
     with _handled_by(handlers):
         yield
 
@@ -66,7 +76,16 @@ def _handled_by(handlers: dict[signal.Signals, Handler]) -> Generator[None]:
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+    _raise(Terminated())
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    _raise(KeyboardInterrupt())
+
+
+def _raise(interrupt: KeyboardInterrupt) -> NoReturn:
+    _arrived.append(interrupt)
+    raise interrupt
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from dgm.config.params import PROFILES, Params, load_params
 from dgm.errors import StageError
 from dgm.fingerprints import current_key, training_key
 from dgm.registry import MODELS
 from dgm.runs.atomic import atomic_file
-from dgm.runs.checked import first_fault
+from dgm.runs.checked import record_of
 from dgm.runs.files import RunFiles
 from dgm.runs.records import Metrics, Provenance, read_record
 from dgm.suite.parts import unpack
@@ -81,9 +79,9 @@ def read_arrival(folder: Path, scratch: Path) -> Arrival:
 def checked_row(data: bytes, profile: str, model: str, params: Params) -> Row:
     """What row.json says. Raises: StageError if it is damaged, or of other code or other numbers than those here."""
     try:
-        row = TypeAdapter(Row).validate_json(data)
-    except ValidationError as error:
-        raise StageError(f"row.json: {first_fault(error)}") from None
+        row = record_of(data, Row)
+    except ValueError as error:
+        raise StageError(f"row.json: {error}") from None
     if (row.model, row.profile) != (model, profile):
         raise StageError(f"row.json says it is of {row.model} ({row.profile})")
     expected = {stage: {path.as_posix() for path in paths} for stage, paths in stage_files(profile, model).items()}
@@ -145,9 +143,9 @@ def _checked(path: Path, files: Mapping[str, bytes], kind: type[Record]) -> Reco
     if data is None:
         return None
     try:
-        return TypeAdapter(kind).validate_json(data)
-    except ValidationError as error:
-        raise StageError(f"{path}: {first_fault(error)}") from None
+        return record_of(data, kind)
+    except ValueError as error:
+        raise StageError(f"{path}: {error}") from None
 
 
 def write_arrival(rows: Iterable[Accepted], root: Path = Path(".")) -> None:

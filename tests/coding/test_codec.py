@@ -160,3 +160,12 @@ def test_words_that_no_probabilities_lead_to_are_refused(model: Copycat, images:
     for words in (np.full_like(content.words, 0xFFFFFFFF), content.words[::-1].copy()):
         with pytest.raises(StageError, match="decompress there"):
             decompress(model, replace(content, words=words))
+
+
+def test_probabilities_that_are_not_finite_are_refused_by_either_side(model: Copycat, images: Tensor) -> None:
+    compressed = compress(model, images[:1], 1)
+    model.strength.data.fill_(float("inf"))
+    with pytest.raises(StageError, match="probabilities are not finite numbers: its weights are not usable; train"):
+        compress(model, images, 1)
+    with pytest.raises(StageError, match="not those that were compressed"):
+        decompress(model, compressed)

@@ -76,7 +76,7 @@ def test_scalars_of_yaml_1_2(tmp_path: Path, text: str, value: object) -> None:
         ("x" * 100_000 + ": 1\n" + "x" * 100_000 + ": 1\n", "line .*"),
         ("a: &" + "x" * 100_000 + " 1\n", "line 1: &'x.*: anchors"),
         ("a: [1\n", "line 2: not valid YAML: while parsing a flow sequence"),
-        ("a: 'x\n", "line 2: not valid YAML: .*quoted scalar"),
+        ("a: 'x\n", "line 2: not valid YAML: .*quoted scalar.*; mend what begins in line 1$"),
         ("a: 1\n\tb: 2\n", "line 2: not valid YAML"),
         ("a: 1\n--- \nb: 2\n", "line 2: not valid YAML: expected a single document"),
         ("a: 1\nb: \0\n", "line 2: character 0x0 is no text; remove it"),

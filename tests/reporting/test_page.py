@@ -228,3 +228,18 @@ def test_equal_run_files_give_equal_bytes(tmp_path: Path) -> None:
 def test_reporting_never_imports_torch() -> None:
     code = "import sys, dgm.reporting.files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_picture_with_any_byte_changed_is_refused_by_name_or_read(tmp_path: Path) -> None:
+    path, none = tmp_path / "made.png", np.zeros((0, 3, 32, 32), np.uint8)
+    save_picture(path, np.zeros((2, 3, 32, 32), np.uint8), none, none)
+    content = path.read_bytes()
+    said: list[str] = []
+    for where, mask in ((where, mask) for where in range(len(content)) for mask in (1, 128)):
+        path.write_bytes(content[:where] + bytes([content[where] ^ mask]) + content[where + 1 :])
+        try:
+            read_samples(path, "MADE")
+        except StageError as error:
+            said.append(str(error))
+    assert len(said) > len(content)
+    assert all(re.search(r"^\S+made\.png: [^\n]+; draw the samples again", line) for line in said)

@@ -24,7 +24,8 @@ def test_points_come_back_bit_identical(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
     write_curve(path, POINTS)
     assert read_curve(path) == POINTS
-    assert path.read_text(encoding="utf-8").startswith(HEADER + "0,0,0.0,,8.000000000000002\n")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(HEADER.replace("\n", ",sha256\n") + "0,0,0.0,,8.000000000000002,")
     assert ",".join(CURVE_COLUMNS) + "\n" == HEADER
 
 

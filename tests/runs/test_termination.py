@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from dgm.engine.interrupt import StopRequest
+from dgm.errors import StageError
 from dgm.runs.termination import INTERRUPTED, Terminated, exit_code, unwinding
+from stages.cli import run_stage
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,6 +35,29 @@ def test_both_signals_unwind_once(number: signal.Signals) -> None:
     assert unwound == ["all"]
     assert (exit_code(caught.value), exit_code(KeyboardInterrupt())) == (143, 130)
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
+def test_an_interrupt_that_other_code_calls_an_error_is_one(
+    number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Torch does so: with an error the stage would call a sound file damaged, and advise to delete it."""
+
+    def work() -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise StageError("weights: damaged; delete it") from None
+
+    with pytest.raises(SystemExit) as ended:
+        run_stage(work)
+    assert ended.value.code == code and "damaged" not in capsys.readouterr().err
+
+    def fail_by_itself() -> None:
+        raise StageError("weights: damaged; delete it")
+
+    with pytest.raises(SystemExit, match=r"^error: weights: damaged; delete it$"):
+        run_stage(fail_by_itself)
 
 
 def test_a_loop_that_lets_sigterm_end_the_step_lets_sighup_do_so() -> None:
