@@ -18,7 +18,7 @@ from dgm.errors import StageError
 from dgm.runs.locks import FileLock
 from dgm.suite.row import STAGES
 from stages.cli import PAUSED
-from stages.dvc_command import command, environment, interrupt, is_paused, last_line
+from stages.dvc_command import command, environment, interrupt_and_wait, is_paused, last_line
 
 WAIT_SECONDS = 7 * 24 * 3600.0  # for the same row in another job
 
@@ -64,7 +64,7 @@ class RowJob:
     def checkpoint(self) -> DelayedSubmission:
         """Called by submitit before the job is stopped: pauses the stage, as Ctrl-C does. What to run next time."""
         for number in self.process:
-            interrupt(number)
+            interrupt_and_wait(number)
         return DelayedSubmission(RowJob(self.profile, self.model, self.remote))
 
     def _run(self, arguments: list[str]) -> int:
@@ -82,7 +82,7 @@ class RowJob:
         try:
             code = process.wait()
         except BaseException:  # the submitter cancels, or the job is stopped
-            interrupt(process.pid)
+            interrupt_and_wait(process.pid)
             raise
         finally:
             self.process.clear()
