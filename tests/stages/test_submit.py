@@ -13,8 +13,9 @@ import pytest
 import stages.submit_row as submit_row
 from dgm.errors import StageError
 from stages.dvc_command import last_line
+from stages.own_gpu import visible_gpus
 from stages.submit import Place, Submission, main, options_of, table
-from stages.submit_row import RowJob, job_folder, log_file
+from stages.submit_row import RowJob, log_file
 
 ROOT = Path(__file__).parents[2]
 # stands for `dvc repro -s STAGE@PROFILE-MODEL`: notes the stage; made fails, nice pauses in its first training
@@ -50,7 +51,7 @@ def ran(project: Path) -> list[str]:
 
 
 def test_a_failure_costs_its_row_only_and_a_pause_is_queued_anew(cluster: Path) -> None:
-    submission = Submission("smoke", Place("local", None, {}, 0), 3, None)
+    submission = Submission("smoke", Place("local", None, {}, []), 3, None)
     submission.run(["uniform", "made", "nice"])
     assert submission.outcomes["uniform"] == submission.outcomes["nice"] == "finished"
     assert submission.outcomes["made"] == "failed: evaluate@smoke-made: ZeroDivisionError: row of trouble"
@@ -90,6 +91,40 @@ def test_before_its_limit_a_job_interrupts_its_stage(project: Path, monkeypatch:
     assert log.read_text().split() == ["up", "saved"]
 
 
+AWAY = """
+import pathlib, sys
+tries = pathlib.Path("tries")
+number = int(tries.read_text()) + 1 if tries.exists() else 1
+tries.write_text(str(number))
+if number == int(sys.argv[1]) and sys.argv[2] == "push":
+    sys.exit("ERROR: failed to push: the disk is away")
+if number <= int(sys.argv[1]) and sys.argv[2] == "repro":
+    sys.exit("error: MLflow store x cannot be used\\nERROR: failed to reproduce: failed to run: y, exited with 69")
+"""
+
+
+@pytest.mark.parametrize("kind", ["repro", "push"])
+def test_a_server_or_a_remote_that_is_away_for_a_moment_costs_time_only(
+    project: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    (project / "away.py").write_text(AWAY)
+    monkeypatch.setattr(submit_row, "command", lambda *words: [sys.executable, "away.py", "2", words[0]])
+    monkeypatch.setattr(submit_row, "FIRST_PAUSE", 0.01)
+    RowJob("smoke", "made", "shared")()
+    tries = 10 + (2 if kind == "repro" else 0)
+    assert int((project / "tries").read_text()) >= tries
+    assert log_file("smoke", "made").read_text().count("tries again in 0 s") >= 1
+
+
+def test_a_server_that_stays_away_fails_the_row(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "away.py").write_text(AWAY)
+    monkeypatch.setattr(submit_row, "command", lambda *_: [sys.executable, "away.py", "9", "repro"])
+    monkeypatch.setattr(submit_row, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(submit_row, "PATIENCE_SECONDS", 0.0)
+    with pytest.raises(StageError, match=r"^train@smoke-made: error: MLflow store x cannot be used"):
+        RowJob("smoke", "made", None)()
+
+
 def test_results_of_each_stage_are_sent_to_the_remote(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words: list[tuple[str, ...]] = []
     monkeypatch.setattr(submit_row, "command", lambda *given: words.append(given) or ["true"])
@@ -115,21 +150,44 @@ def test_options_are_numbers_where_they_can_be() -> None:
 
 def test_slurm_is_given_the_limit_and_the_options(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(project))
-    place = Place("slurm", 90.0, {"slurm_partition": "gpu", "gpus_per_node": 1}, 0)
+    place = Place("slurm", 90.0, {"slurm_partition": "gpu", "gpus_per_node": 1}, [])
     with pytest.raises(StageError, match=r"--cluster slurm: .*srun"):
-        place.executor("smoke", "made", 0)
+        place.executor("smoke", "made")
     (project / "srun").write_text("")
     (project / "srun").chmod(0o755)
-    parameters = place.executor("smoke", "made", 0).parameters
+    parameters = place.executor("smoke", "made").parameters
     assert (parameters["time"], parameters["signal_delay_s"], parameters["partition"]) == (90, 120, "gpu")
     with pytest.raises(StageError, match=r"--cluster slurm: .*nonsense"):
-        Place("slurm", None, {"nonsense": 1}, 0).executor("smoke", "made", 0)
+        Place("slurm", None, {"nonsense": 1}, []).executor("smoke", "made")
 
 
-def test_each_job_has_a_gpu_of_its_own(project: Path) -> None:
-    chosen = [Place("local", 9.0, {}, 2).executor("smoke", "made", slot).parameters for slot in range(3)]
-    assert [values["visible_gpus"] for values in chosen] == [(0,), (1,), (0,)] and chosen[0]["timeout_min"] == 9.0
-    assert job_folder("smoke", "made").exists()
+@pytest.mark.parametrize(
+    ("chosen", "seen"),
+    [
+        ("GPU-1f, GPU-2e", ["GPU-1f", "GPU-2e", "GPU-1f"]),
+        ("5,3", ["5", "3", "5"]),
+        ("MIG-7", ["MIG-7", "MIG-7", "MIG-7"]),
+        ("", ["", "", ""]),
+        ("-1", ["-1", "-1", "-1"]),
+        (None, ["not set", "not set", "not set"]),
+    ],
+)
+def test_each_job_here_sees_a_gpu_of_its_own_of_those_i_have(
+    project: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None, seen: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen or "")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    if chosen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    place = Place("local", 9.0, {}, visible_gpus(os.environ))
+    jobs = [RowJob("smoke", f"row{slot}", None, place.variables(slot)) for slot in range(3)]
+    monkeypatch.setattr(submit_row, "command", lambda *_: ["sh", "-c", "echo ${CUDA_VISIBLE_DEVICES-not set}"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "hidden by submitit")
+    for job in jobs:
+        job()
+    assert [log_file("smoke", job.model).read_text().splitlines()[0] for job in jobs] == seen
+    assert place.executor("smoke", "made").parameters["timeout_min"] == 9.0
+    assert Place("slurm", None, {}, ["0", "1"]).variables(1) == {}  # Slurm gives each job its own
 
 
 @pytest.mark.parametrize(
