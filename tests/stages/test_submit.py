@@ -12,21 +12,28 @@ import pytest
 
 import stages.submit_row as submit_row
 from dgm.errors import StageError
+from dgm.runs.locks import is_held
 from stages.dvc_command import last_line
 from stages.own_gpu import visible_gpus
 from stages.submit import Place, Submission, main, options_of, table
-from stages.submit_row import RowJob, log_file
+from stages.submit_row import RowJob, job_folder, log_file
+from tests.stages.killed_suites import wait_until
 
 ROOT = Path(__file__).parents[2]
-# stands for `dvc repro -s STAGE@PROFILE-MODEL`: notes the stage; made fails, nice pauses in its first training
+# stands for `dvc repro -s STAGE@PROFILE-MODEL`: notes the stage; made fails, nice and vae pause in their first training
+# and in its second vae's job is killed, while what it has started goes on
 DVC = """
-import pathlib, sys
+import os, pathlib, signal, sys, time
 target = sys.argv[-1]
 with open("ran", "a") as file:
     print(target, file=file)
-if target == "train@smoke-nice" and not pathlib.Path("checkpoint").exists():
+if target in ("train@smoke-nice", "train@smoke-vae") and not pathlib.Path("checkpoint").exists():
     pathlib.Path("checkpoint").touch()
-    sys.exit("ERROR: failed to reproduce 'train@smoke-nice': failed to run: python, exited with 75")
+    sys.exit(f"ERROR: failed to reproduce '{target}': failed to run: python, exited with 75")
+if target == "train@smoke-vae":
+    os.kill(os.getppid(), signal.SIGKILL)
+    while not pathlib.Path("may end").exists():
+        time.sleep(0.02)
 if target == "evaluate@smoke-made":
     print("Traceback (most recent call last):\\nZeroDivisionError: row of trouble", file=sys.stderr)
     sys.exit("ERROR: failed to reproduce 'evaluate@smoke-made': failed to run: python, exited with 1")
@@ -62,6 +69,17 @@ def test_a_failure_costs_its_row_only_and_a_pause_is_queued_anew(cluster: Path) 
     assert "Traceback" in log_file("smoke", "made").read_text()
     lines = [line.split(maxsplit=1) for line in table("smoke", ["made", "ppca"], submission.outcomes).splitlines()]
     assert lines[1][1].startswith("failed: evaluate@smoke-made: Zero") and lines[2] == ["ppca", "was up to date"]
+
+
+def test_a_job_that_is_killed_after_a_pause_has_failed_and_what_it_began_keeps_its_lock(cluster: Path) -> None:
+    submission = Submission("smoke", Place("local", None, {}, []), 1, None)
+    submission.run(["vae"])
+    assert submission.outcomes["vae"].startswith("failed: its process was ended")
+    assert ran(cluster) == ["train@smoke-vae"] * 2
+    lock = job_folder("smoke", "vae") / "lock"
+    assert is_held(lock)
+    (cluster / "may end").touch()
+    wait_until(lambda: not is_held(lock), 60)
 
 
 def test_before_its_limit_a_job_interrupts_its_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
