@@ -32,7 +32,8 @@ if target in ("train@smoke-nice", "train@smoke-vae") and not pathlib.Path("check
     sys.exit(f"ERROR: failed to reproduce '{target}': failed to run: python, exited with 75")
 if target == "train@smoke-vae":
     os.kill(os.getppid(), signal.SIGKILL)
-    while not pathlib.Path("may end").exists():
+    end = time.monotonic() + 60
+    while not pathlib.Path("may end").exists() and time.monotonic() < end:
         time.sleep(0.02)
 if target == "evaluate@smoke-made":
     print("Traceback (most recent call last):\\nZeroDivisionError: row of trouble", file=sys.stderr)
