@@ -27,10 +27,10 @@ import os, pathlib, signal, sys, time
 target = sys.argv[-1]
 with open("ran", "a") as file:
     print(target, file=file)
-if target in ("train@smoke-nice", "train@smoke-vae") and not pathlib.Path("checkpoint").exists():
-    pathlib.Path("checkpoint").touch()
+number = pathlib.Path("ran").read_text().split().count(target)
+if target in ("train@smoke-nice", "train@smoke-vae") and number == 1:
     sys.exit(f"ERROR: failed to reproduce '{target}': failed to run: python, exited with 75")
-if target == "train@smoke-vae":
+if target == "train@smoke-vae" and number == 2:
     os.kill(os.getppid(), signal.SIGKILL)
     end = time.monotonic() + 60
     while not pathlib.Path("may end").exists() and time.monotonic() < end:
