@@ -86,7 +86,13 @@ def interrupt_and_wait(number: int) -> None:
 
 def is_paused(printed: bytes) -> bool:
     """Whether DVC says that the stage ended with exit code 75."""
-    return re.search(rb"exited with %d\b" % PAUSED, printed) is not None
+    return stage_code(printed) == PAUSED
+
+
+def stage_code(printed: bytes) -> int | None:
+    """The exit code of the stage that failed, as DVC says it last; None if it does not."""
+    codes = re.findall(rb"exited with (\d+)\b", printed)
+    return int(codes[-1]) if codes else None
 
 
 def last_line(log: Path) -> str:

@@ -19,7 +19,7 @@ from dgm.runs.records import Compression, Metrics, Provenance, read_record
 from dgm.tracking.experiment import NOTE
 from dgm.tracking.limits import call_within
 from dgm.tracking.logged_model import log_model, log_model_figures, logged_model
-from dgm.tracking.mlflow_store import open_run
+from dgm.tracking.mlflow_store import COMMIT, DIRTY, open_run
 from dgm.tracking.tracked_run import TrackedRun
 from dgm.tracking.untracked_run import UntrackedRun
 
@@ -75,8 +75,8 @@ def training_tags(provenance: Provenance) -> dict[str, str | None]:
     """Who trained the model: the code, the machine and the versions that its figures may depend on."""
     dirty = provenance.git_is_dirty
     return {
-        "mlflow.source.git.commit": provenance.git_commit,
-        "git.dirty": None if dirty is None else str(dirty).lower(),
+        COMMIT: provenance.git_commit,
+        DIRTY: None if dirty is None else str(dirty).lower(),
         **machine_tags(provenance.device, provenance.packages),
     }
 
