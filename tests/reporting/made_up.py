@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dgm.runs.atomic import array_digest, write_array
-from dgm.runs.files import BUDGETS, BudgetFiles, RunFiles
 from dgm.runs.checked import write_json
+from dgm.runs.files import BUDGETS, BudgetFiles, RunFiles
 from dgm.runs.records import Compression, CurvePoint, Metrics, Provenance, write_curve, write_record
 from dgm.runs.scaling_records import ScalingPoint
 from dgm.types import CIFAR10, ImageSpec

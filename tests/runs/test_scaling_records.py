@@ -73,5 +73,5 @@ def test_the_remedy_is_the_command_that_writes_it(tmp_path: Path) -> None:
     files = BudgetFiles("cpu", "made", tmp_path, "four")
     files.scaling.parent.mkdir(parents=True)
     files.scaling.write_text("{")
-    with pytest.raises(StageError, match="run `python -m stages.scaling --model made --profile cpu --budget four`$"):
+    with pytest.raises(StageError, match=r"run `python -m stages.scaling --model made --profile cpu --budget four`$"):
         read_scaling_point(files)
