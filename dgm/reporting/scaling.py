@@ -119,7 +119,7 @@ def scaling_csv(scaling: Scaling) -> str:
         "budget": lambda point: point.budget,
         "factor": lambda point: BUDGETS[point.budget],
     }
-    columns |= {field.name: field_of(field.name) for field in fields(ScalingPoint) if field.name not in columns}  # type: ignore[arg-type]
+    columns |= {field.name: field_of(field.name) for field in fields(ScalingPoint) if field.name not in columns}
     return columns_csv(columns, [point for points in scaling.models.values() for point in in_order(points)])
 
 
