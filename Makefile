@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 export OMP_WAIT_POLICY := passive
 
-.PHONY: run weights proof test lint tests faults lock environment audit sbom
+.PHONY: run weights proof scaling test lint tests faults lock environment audit sbom
 # Each model's stages are a chain, JOBS chains side by side (stages/run.py); `dvc repro` does the same, one by one.
 run: $(VENV)/.ok
 	@python -m stages.run --jobs $(JOBS)
@@ -28,6 +28,18 @@ proof: $(VENV)/.ok
 	  xargs -P $(JOBS) -I{} sh -c 'dvc --wait-for-lock repro -q -s {} || echo "failed: {}" >&2'
 	dvc stage list --name-only | grep '^report@' | xargs dvc repro -s
 	dvc status -q proof/dvc.yaml
+
+# Every model that is trained by gradient at a quarter, one and four times its budget (docs/experiments.md); then the
+# report. No part of `make run`, whose trainings it measures as those of one budget.
+scaling: $(VENV)/.ok
+	python -m stages.documents
+	dvc stage list --name-only scaling/dvc.yaml | sed -n 's/.*:train@//p' | \
+	  xargs -P $(JOBS) -I{} sh -c 'for stage in train score; do \
+	    dvc --wait-for-lock repro -q -s scaling/dvc.yaml:$$stage@{} || { echo "failed: {}" >&2; break; }; done'
+	dvc stage list --name-only scaling/dvc.yaml | grep ':row@' | \
+	  xargs -P $(JOBS) -I{} sh -c 'dvc --wait-for-lock repro -q -s {} || echo "failed: {}" >&2'
+	dvc stage list --name-only | grep '^report@' | xargs dvc repro -s
+	dvc status -q scaling/dvc.yaml
 
 # two at a time: the type checker takes one core for a minute and more, beside which the tests run
 test: $(VENV)/.ok

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,9 +97,10 @@ def main() -> None:
     time_scan("row", row_pattern(CIFAR10.height, CIFAR10.width))
     time_scan("diagonal", diagonal_pattern(CIFAR10.height, CIFAR10.width))
     time_scan("spatial (RIDE)", diagonal_pattern(CIFAR10.height, CIFAR10.width, 2, True))
+    plain: dict[str, Any] = {"num_start_images": 0, "scored_fraction": 1.0}
     for layers, width, head in ((1, 16, 48), (4, 64, 256)):
-        row_config = RowLSTMConfig(num_hidden=width, num_layers=layers, num_head_features=head, num_mixtures=0)
-        diagonal_config = DiagonalBiLSTMConfig(num_hidden=width, num_layers=layers, num_head_features=head)
+        row_config = RowLSTMConfig(num_hidden=width, num_layers=layers, num_head_features=head, num_mixtures=0, **plain)
+        diagonal_config = DiagonalBiLSTMConfig(num_hidden=width, num_layers=layers, num_head_features=head, **plain)
         time_sampler(f"RowLSTM {layers}x{width}", RowLSTM(CIFAR10, row_config))
         time_sampler(f"DiagonalBiLSTM {layers}x{width}", DiagonalBiLSTM(CIFAR10, diagonal_config))
 

@@ -49,6 +49,7 @@ WORK = {  # what a stage does with a model, besides the model itself
 BOUND_CODED = "dgm.coding.bound_proof:prove_bound"  # what compress does with a latent-variable model
 FURTHER_WORK = {"compress": ("dgm.decoder:decoded_images",)}  # in a process of its own, which also decodes
 STAGES = ("train", *WORK)
+SCALING = "stages.scaling:measure"
 PROOF = "proof"  # beside the pipeline: the code of compress, on every image
 COMMON = {"evaluate": "evaluation", "sample": "sampling", "prove": "conformance"}  # a stage's part of common.<profile>
 WORK_OF_ONE = {"ppca": {"ppca_ladder": "stages.ppca_ladder:make_rungs"}}  # stages that only this model has
@@ -156,6 +157,20 @@ def trains_in_slices(params: Params, model: str, profile: str) -> bool:
 def slices_code(root: Path) -> str:
     """Digest of what training in slices reaches, besides the model."""
     return code_graph(root.resolve(), UNUSED["train"]).digest([SLICED])
+
+
+def scaling_key(params: Params, model: str, profile: str, num_images: int, root: Path = CODE) -> str:
+    """Changes with anything that changes the figure of one budget on so many validation images.
+
+    params: of that budget. Raises: ConfigError if a section of the model is wrong.
+    """
+    return key_of(
+        training_key(params, model, profile, root),
+        acting_values(params, model, profile)["evaluation"],
+        fingerprint("evaluate", model, root),
+        code_graph(root.resolve(), UNUSED["evaluate"]).digest([SCALING]),
+        str(num_images),
+    )
 
 
 def training_key(params: Params, model: str, profile: str, root: Path = CODE) -> str:

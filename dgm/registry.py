@@ -28,6 +28,7 @@ MODELS: dict[str, str] = {
     "pixelcnn": "dgm.models.pixelcnn:PixelCNN",
     "pixelcnn_pp": "dgm.models.pixelcnn_pp.model:PixelCNNpp",
     "gated_pixelcnn": "dgm.models.gated_pixelcnn:GatedPixelCNN",
+    "hourglass": "dgm.models.hourglass.model:Hourglass",
     "row_lstm": "dgm.models.row_lstm.model:RowLSTM",
     "diagonal_bilstm": "dgm.models.diagonal_bilstm:DiagonalBiLSTM",
     "ride": "dgm.models.ride.model:RIDE",

@@ -18,6 +18,12 @@ def generator_for(seed: int, *position: int, device: torch.device | str = "cpu")
     return torch.Generator(device).manual_seed(derived_seed(seed, *position))
 
 
+def number_below(count: int, generator: torch.Generator) -> int:
+    """A number from 0 to count - 1 that the host knows at once: one that a GPU draws, it would wait for."""
+    host = generator if generator.device.type == "cpu" else torch.Generator().manual_seed(generator.initial_seed())
+    return int(torch.randint(count, (), generator=host))
+
+
 class Stream(IntEnum):
     """First position of every derived seed: uses that must not share their noise."""
 

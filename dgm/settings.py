@@ -13,6 +13,7 @@ from dgm.config.limits import check_limits
 from dgm.config.params import ALL, BLOCKS, SECTIONS, SHARED_SECTIONS, Params
 from dgm.config.parse import Config, ConfigError, Parsed, parse, shortened, shown_key, suggestion
 from dgm.config.sections import (
+    LEAST_TRAIN_IMAGES,
     CommonConfig,
     CompressionConfig,
     DrawnEvaluation,
@@ -262,11 +263,16 @@ def _unknown_keys(params: Params) -> list[str]:
 
 
 def _short_scores(params: Params) -> list[str]:
-    """Only the smoke profile may score fewer than all images: a figure of the others is one of the whole test set."""
-    return [
-        f"common.{profile}.evaluation.{key}: must be {NUM_TEST_IMAGES} outside the smoke profile, got {count}"
-        for profile, common in params.common.items()
-        if profile != "smoke"
-        for key, count in common.evaluation.model_dump().items()
-        if count != NUM_TEST_IMAGES
-    ]
+    """A figure of any profile but smoke is one of the whole test set, and its train figure is of enough images."""
+    problems: list[str] = []
+    for profile, common in params.common.items():
+        place, counts = f"common.{profile}.evaluation", common.evaluation
+        if profile == "smoke":
+            continue
+        if counts.num_test_images != NUM_TEST_IMAGES:
+            wanted = f"must be {NUM_TEST_IMAGES} outside the smoke profile"
+            problems.append(f"{place}.num_test_images: {wanted}, got {counts.num_test_images}")
+        if counts.num_train_images < LEAST_TRAIN_IMAGES:
+            wanted = f"must be at least {LEAST_TRAIN_IMAGES} outside the smoke profile"
+            problems.append(f"{place}.num_train_images: {wanted}, got {counts.num_train_images}")
+    return problems

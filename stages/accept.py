@@ -24,9 +24,12 @@ from dgm.runs.files import RunFiles, ladder_file, reference_codecs_file
 from dgm.runs.records import read_curve, write_record
 from dgm.suite.acceptance import Accepted, known_run, overrides, provenance_of, read_arrival, write_arrival
 from dgm.suite.row import STAGES
+from dgm.tracking.experiment import NOTE
 from dgm.tracking.mlflow_store import open_run
+from dgm.tracking.results import training_tags
 from dgm.tracking.tracked_run import TrackedRun
 from dgm.tracking.untracked_run import UntrackedRun
+from stages.about import about
 from stages.cli import run_stage
 from stages.dvc_command import dvc
 from stages.report import write_report
@@ -99,7 +102,7 @@ def begun_run(accepted: Accepted) -> TrackedRun | UntrackedRun:
     row = accepted.row
     if provenance_of(accepted) is None:
         return UntrackedRun()
-    return open_run(row.profile, row.model, row.training_key, known_run(accepted), "train")
+    return open_run(row.profile, row.model, row.training_key, known_run(accepted), "accept")
 
 
 def replay(accepted: Accepted, run: TrackedRun | UntrackedRun) -> None:
@@ -108,7 +111,10 @@ def replay(accepted: Accepted, run: TrackedRun | UntrackedRun) -> None:
     provenance = provenance_of(accepted)
     if provenance is None:
         return
-    run.log_params(recorded_params(load_params(), row.model, row.profile))
+    params = load_params()
+    said = about(params, row.profile, row.model)
+    run.log_params(recorded_params(params, row.model, row.profile))
+    run.set_tags({"family": said.family, NOTE: said.note_of(run.run_id), **training_tags(provenance)})
     for point in read_curve(files.curve):
         values = asdict(point)
         step = values.pop("step")

@@ -14,11 +14,13 @@ from dgm.runs.progress import ProgressFile, is_shown
 from dgm.runs.system_errors import line_of
 from dgm.runs.termination import INTERRUPTED, Terminated, exit_code, hidden_interrupt, unwinding
 from dgm.runs.unfinished import remove_unfinished, scratch_folder
+from dgm.tracking.causes import StoreAwayError
 from dgm.tracking.secrets import conceal, conceal_tracebacks
 
-__all__ = ["DATA", "PAUSED", "Terminated", "make_parser", "parse_arguments", "run_stage"]
+__all__ = ["AWAY", "DATA", "PAUSED", "Terminated", "make_parser", "parse_arguments", "run_stage"]
 DATA = Path("data")
 PAUSED = 75  # exit code of a training that stopped at its session's limit: the same command continues
+AWAY = 69  # exit code where MLflow's server does not answer: the same command may succeed later
 
 
 def make_parser(description: str | None, can_pause: bool) -> argparse.ArgumentParser:
@@ -41,9 +43,10 @@ def parse_arguments(description: str | None, can_pause: bool = False) -> argpars
 def run_stage(main: Callable[[], None]) -> NoReturn:
     """Runs the stage and leaves the process.
 
-    Exit codes: 0 done, 1 failure, 75 training paused, 130 interrupted by Ctrl-C, 143 by SIGTERM or SIGHUP, which unwind
-    the stage as Ctrl-C does: temporary files are removed, a run in MLflow is ended. Expected failures, and memory or
-    files that are used up, are one line; other errors pass through. Nothing that is printed holds a password.
+    Exit codes: 0 done, 1 failure, 69 MLflow's server is away, 75 training paused, 130 interrupted by Ctrl-C, 143 by
+    SIGTERM or SIGHUP, which unwind the stage as Ctrl-C does: temporary files are removed, a run in MLflow is ended.
+    Expected failures, and memory or files that are used up, are one line; other errors pass through. Nothing that is
+    printed holds a password.
     """
     conceal_tracebacks()
     ProgressFile().update("starts", None, None)
@@ -58,7 +61,7 @@ def run_stage(main: Callable[[], None]) -> NoReturn:
                 end_interrupted(interrupt)
             if (line := line_of(error)) is None:
                 raise
-            fail(conceal(line))
+            fail(conceal(line), isinstance(error, StoreAwayError))
     sys.exit(0)
 
 
@@ -69,10 +72,14 @@ def end_interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
     sys.exit(exit_code(interrupt))
 
 
-def fail(text: str) -> NoReturn:
+def fail(text: str, is_away: bool) -> NoReturn:
     """Ends the process with one line; of several that work together, only the first that fails has one."""
     line = reported_by_this_rank(text)
-    sys.exit(f"error: {line}" if line else 1)
+    if not is_away:
+        sys.exit(f"error: {line}" if line else 1)
+    if line:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(AWAY)
 
 
 def reported_by_this_rank(text: str) -> str | None:

@@ -6,24 +6,26 @@ Fails after it has written the report if a run file is damaged: the report leave
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dgm.config.params import PROFILES, Params, load_params
 from dgm.data.arrays import load_arrays
 from dgm.errors import StageError
-from dgm.fingerprints import current_key, fingerprint
-from dgm.registry import MODELS
+from dgm.fingerprints import current_key, fingerprint, scaling_key
+from dgm.model_api.contracts import Fitted
+from dgm.registry import MODELS, model_class
 from dgm.reporting.files import make_report
 from dgm.reporting.rows import ProofCodes
 from dgm.reporting.settings_notes import ModelSettings, ProfileSettings
 from dgm.runs.atomic import atomic_file
-from dgm.runs.files import RunFiles
+from dgm.runs.files import BUDGETS, BudgetFiles, RunFiles
 from dgm.settings import build_model
 from dgm.tracking.results import record_results
 from dgm.tracking.untracked_run import is_tracking_off
 from dgm.types import CIFAR10
 from stages.about import about
+from stages.budget import num_scored, with_budget
 from stages.cli import DATA, run_stage
 from stages.expected import expected_record, expected_tables
 
@@ -36,6 +38,17 @@ def profile_settings(params: Params, profile: str, models: Iterable[str]) -> Pro
         values = model.config.model_dump()
         described[name] = ModelSettings(model.num_parameters(), model.num_acting_parameters(), values)
     return ProfileSettings(params.common_config(profile).run.num_training_images, described)
+
+
+def scaling_keys(params: Params, profile: str, models: Iterable[str]) -> Mapping[tuple[str, str], str]:
+    """(model, budget) -> the key that its measurement would carry now, for the measurements that there are."""
+    keys: dict[tuple[str, str], str] = {}
+    for name in models:
+        for budget in BUDGETS:
+            if BudgetFiles(profile, name, budget=budget).scaling.exists() and not issubclass(model_class(name), Fitted):
+                changed = with_budget(params, name, profile, budget)
+                keys[name, budget] = scaling_key(changed, name, profile, num_scored(params, profile))
+    return keys
 
 
 def main() -> None:
@@ -55,7 +68,8 @@ def write_report(profile: str) -> None:
     expected = {name: expected_record(params, profile, name, settings.models[name].parameters) for name in scored}
     tables = expected_tables(params, profile)
     test = load_arrays(DATA).test if (DATA / "test.npy").exists() else None
-    report = make_report(profile, current, Path("."), settings, codes, expected, tables, test)
+    measured = scaling_keys(params, profile, current)
+    report = make_report(profile, current, Path("."), settings, codes, expected, tables, test, measured)
     for name, content in report.files.items():
         with atomic_file(folder / name) as file:
             file.write(content)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import submitit
-import torch
 from pydantic import dataclasses as checked_dataclasses
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
@@ -28,10 +28,12 @@ from dgm.runs.files import RunFiles
 from dgm.runs.records import Metrics, read_record
 from dgm.settings import check_model
 from dgm.suite.row import STAGES
+from dgm.tracking.mlflow_store import check_store
 from stages.accept import report
 from stages.cli import run_stage
-from stages.dvc_command import dvc, is_paused, last_line
-from stages.submit_row import RowJob, job_folder, log_file
+from stages.dvc_command import dvc, last_line
+from stages.own_gpu import VARIABLE, own_gpu, visible_gpus
+from stages.submit_row import RowJob, job_folder, log_file, pause_file
 
 LOOK_SECONDS = 1.0
 SIGNAL_SECONDS = 120  # before its time limit a job is told to pause: the largest checkpoint takes seconds to write
@@ -50,21 +52,24 @@ class Note:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the jobs run. options: of submitit for Slurm; gpus: how many this machine has."""
+    """Where the jobs run. options: of submitit for Slurm; gpus: those that the jobs here share out, by name."""
 
     cluster: str
     minutes: float | None
     options: dict[str, Any]
-    gpus: int
+    gpus: Sequence[str]
 
-    def executor(self, profile: str, model: str, slot: int) -> submitit.Executor:
+    def variables(self, slot: int) -> dict[str, str | None]:
+        """Of the stages of a job. Here submitit hides every GPU from it: they get the job's own, or what I have."""
+        return {VARIABLE: os.environ.get(VARIABLE)} | own_gpu(slot, self.gpus) if self.cluster == "local" else {}
+
+    def executor(self, profile: str, model: str) -> submitit.Executor:
         """What submits a row's job. Raises: StageError if there is no Slurm here, or it does not know an option."""
         folder = job_folder(profile, model) / "submitit"
         if self.cluster == "local":
             minutes = LOCAL_MINUTES if self.minutes is None else self.minutes
-            gpu: dict[str, Any] = {"gpus_per_node": 1, "visible_gpus": (slot % self.gpus,)} if self.gpus else {}
             executor = submitit.LocalExecutor(folder, max_num_timeout=MAX_REQUEUES)
-            executor.update_parameters(timeout_min=minutes, signal_delay_s=SIGNAL_SECONDS, **gpu)
+            executor.update_parameters(timeout_min=minutes, signal_delay_s=SIGNAL_SECONDS)
             return executor
         options: dict[str, Any] = {"name": f"{profile}-{model}", "slurm_signal_delay_s": SIGNAL_SECONDS}
         if self.minutes is not None:
@@ -105,10 +110,10 @@ class Submission:
 
     def _submit(self, model: str) -> None:
         slot = next(number for number in range(self.jobs) if number not in self.slots)
-        executor = self.place.executor(self.profile, model, slot)
+        executor = self.place.executor(self.profile, model)
         job = self._left_over(model)
         if job is None:
-            job = executor.submit(RowJob(self.profile, model, self.remote))
+            job = executor.submit(RowJob(self.profile, model, self.remote, self.place.variables(slot)))
             write_json(self._note(model), Note(self.place.cluster, job.job_id))
         self.slots[slot] = (model, job)
         print(f"{model}: job {job.job_id}, log {log_file(self.profile, model)}", flush=True)
@@ -131,7 +136,7 @@ class Submission:
             job.result()
             self.outcomes[model] = "finished"
         except UncompletedJobError as error:
-            if not isinstance(error, FailedJobError) and log.exists() and is_paused(log.read_bytes()[-2000:]):
+            if not isinstance(error, FailedJobError) and pause_file(self.profile, model).exists():
                 print(f"{model}: paused, queued anew", flush=True)
                 return True
             self.outcomes[model] = f"failed: {reason(error, log)}"
@@ -166,13 +171,15 @@ def main() -> None:
     shortest = SIGNAL_SECONDS / 60 + 1
     if jobs < 1 or (given.minutes is not None and given.minutes < shortest):
         raise StageError(f"--jobs must be at least 1, --minutes at least {shortest:g}")
-    is_on_gpu = params.common_config(given.profile).run.device == "cuda"
-    gpus = torch.cuda.device_count() if is_on_gpu and given.cluster == "local" else 0
+    gpus = visible_gpus(os.environ) if given.cluster == "local" else []
     place = Place(given.cluster, given.minutes, options_of(given.option), gpus)
+    check_store(given.profile)
     dvc("repro", "download", "check")
     stale = json.loads(dvc("status", "--json", *STAGES) or "{}")
     submission = Submission(given.profile, place, jobs, given.remote)
     wanted = [model for model in models if any(target in stale for target in targets(given.profile, [model]))]
+    if given.remote is not None:  # also what an earlier job has finished, but could not push
+        dvc("push", "-r", given.remote, "check", *sorted(set(targets(given.profile, models)) - stale.keys()))
     submission.run(wanted)
     report(given.profile)
     print(table(given.profile, models, submission.outcomes))

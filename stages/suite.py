@@ -28,7 +28,7 @@ from dgm.settings import check_model, evaluation_config, training_config
 from dgm.suite.packing import num_parts, pack_suite
 from dgm.suite.row import STAGES, log_file, read_row, row_file
 from dgm.suite.schedule import Schedule
-from dgm.tracking.store import VARIABLE
+from dgm.tracking.secrets import VARIABLE
 from dgm.tracking.untracked_run import OFF
 from stages.cli import run_stage
 from stages.suite_row import start

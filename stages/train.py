@@ -1,7 +1,7 @@
 """Trains (or fits) one model in one profile and writes its weights, its curve and its provenance.
 
 A run that is paused by --stop-after-seconds, SIGTERM or Ctrl-C, or killed, continues from its last checkpoint when the
-same command is given again.
+same command is given again. With --budget it trains a quarter or four times as long as the row (scaling/dvc.yaml).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dgm.model_api.contracts import Fitted, GradientTrained, Model
 from dgm.ranks import ALONE, Ranks, take_place, this_rank
 from dgm.runs.atomic import file_digest
 from dgm.runs.checkpoint import Scratch
-from dgm.runs.files import RunFiles
+from dgm.runs.files import ROW_BUDGET, BudgetFiles
 from dgm.runs.provenance import device_name, make_provenance, package_versions
 from dgm.runs.records import Provenance, write_curve, write_record
 from dgm.runs.system_errors import shortage
@@ -42,7 +42,8 @@ from dgm.tracking.results import machine_tags
 from dgm.tracking.untracked_run import UntrackedRun
 from dgm.types import CIFAR10, Images
 from stages.about import about
-from stages.cli import DATA, PAUSED, parse_arguments, run_stage
+from stages.budget import with_budget, with_budget_option
+from stages.cli import DATA, PAUSED, make_parser, run_stage
 from stages.compiler import compiling
 from stages.device import prepare_device
 from stages.launch import start_processes
@@ -80,24 +81,29 @@ class Limits:
 
 def main() -> None:
     ranks = this_rank()  # first of all, so that one rank alone reports what is wrong
-    given = parse_arguments(__doc__, can_pause=True)
+    given = with_budget_option(make_parser(__doc__, can_pause=True)).parse_args()
     limits = Limits(given.checkpoint_every_seconds, given.stop_after_seconds)
-    params = load_params()
+    params = with_budget(load_params(), given.model, given.profile, given.budget)
     config, run = training_config(params, given.model, given.profile), params.common_config(given.profile).run
     start_processes(num_slices(config), given.device or run.device)
-    is_finished = train(given.model, given.profile, params, given.device, limits)
+    is_finished = train(given.model, given.profile, params, given.device, limits, given.budget)
     ranks.leave()
     if not is_finished:
         raise SystemExit(PAUSED)
 
 
-def train(name: str, profile: str, params: Params, device: str | None, limits: Limits) -> bool:
-    """Trains, or goes on from a checkpoint, and writes what the stage leaves; False if it was paused before the end."""
+def train(
+    name: str, profile: str, params: Params, device: str | None, limits: Limits, budget: str = ROW_BUDGET
+) -> bool:
+    """Trains, or goes on from a checkpoint, and writes what the stage leaves; False if it was paused before the end.
+
+    params: of that budget.
+    """
     run_config, config = params.common_config(profile).run, training_config(params, name, profile)
     ranks = this_rank()
     job = Job(name, profile, params, run_config, prepare_device(run_config, device), ranks)
     take_place(ranks, job.device)
-    files, key = RunFiles(profile, name), training_key(params, name, profile)
+    files, key = BudgetFiles(profile, name, budget=budget), training_key(params, name, profile)
     if ranks.count > num_slices(config):
         raise StageError(too_many_ranks(job, config))
     scratch, compiled = Scratch(profile, name, key), compiling(config, job.device.type, job.where)
@@ -112,6 +118,7 @@ def train(name: str, profile: str, params: Params, device: str | None, limits: L
             run.log_params(recorded_params(params, name, profile))
             run.set_tags({"family": said.family, NOTE: said.note_of(run.run_id)})
             run.set_tags(machine_tags(device_name(str(job.device)), package_versions()))
+            run.set_tags({"budget": budget})
             kind = JointSession if num_slices(config) > 1 else Session
             session = kind(scratch, run, saved, limits.checkpoint_seconds, limits.stop_after_seconds)
             del saved  # it is large, and the session lets go of it too

@@ -19,8 +19,9 @@ from dgm.cli import make_parser as make_dgm_parser
 from dgm.config.documents import NEEDED_STAGES
 from dgm.config.params import PROFILES, load_params
 from dgm.fingerprints import STAGES, WORK_OF_ONE
-from dgm.model_api.contracts import AutoregressiveModel
+from dgm.model_api.contracts import AutoregressiveModel, Fitted
 from dgm.registry import MODELS, model_class
+from dgm.runs.files import BUDGETS, ROW_BUDGET, BudgetFiles
 from stages.cli import make_parser
 from stages.readme_tables import cost, with_tables
 
@@ -99,6 +100,30 @@ def test_the_proof_beside_the_pipeline_is_of_every_exact_model_and_of_what_compr
     assert not needed & set(stage["outs"])
     for profile in PROFILES:  # the report depends on the folder, which DVC wants to be there
         assert (ROOT / "reports" / profile / "proof" / ".gitkeep").exists()
+
+
+def test_the_budgets_beside_the_pipeline_are_of_every_model_that_is_trained_and_train_as_it_does() -> None:
+    """Nothing in dvc.yaml may ask for them either."""
+    document = yaml.safe_load((ROOT / "scaling" / "dvc.yaml").read_text(encoding="utf-8"))
+    (trained,) = (part["trained"] for part in document["vars"] if isinstance(part, dict))
+    assert sorted(trained) == sorted(name for name in MODELS if not issubclass(model_class(name), Fitted))
+    train, score, row = (document["stages"][name] for name in ("train", "score", "row"))
+    for stage in (train, score, row):
+        budgets = stage["matrix"].pop("budget", [ROW_BUDGET])
+        assert stage["matrix"] == {"profile": ["${profile}"], "model": "${trained}"} and stage["wdir"] == ".."
+        assert set(budgets) == ({ROW_BUDGET} if stage is row else set(BUDGETS) - {ROW_BUDGET})
+    same = pipeline()["train"]
+    assert (train["deps"], train["params"]) == (same["deps"], same["params"])
+    assert train["cmd"] == f"{same['cmd']} --budget ${{item.budget}}"
+    files = BudgetFiles("${item.profile}", "${item.model}", Path(), "${item.budget}")
+    assert train["outs"] == [str(files.folder)] and str(files.weights).startswith(train["outs"][0])
+    for stage, weights in ((score, train["outs"][0]), (row, same["outs"][0])):
+        code = ["stages/scaling.py", "stages/budget.py"]
+        assert stage["deps"] == [*pipeline()["evaluate"]["deps"][:-1], *code, weights]
+        assert "outs" not in stage
+    assert not set(train["outs"]) & {dependency for other in pipeline().values() for dependency in other["deps"]}
+    for profile in PROFILES:
+        assert (ROOT / "reports" / profile / "scaling" / ".gitkeep").exists()
 
 
 def test_a_stage_of_one_model_tracks_its_fingerprint() -> None:
@@ -215,7 +240,7 @@ def test_make_run_says_what_to_do_about_half_a_lock_file(tmp_path: Path, text: s
 
 
 def test_make_installs_into_the_projects_environment_whatever_other_one_is_active() -> None:
-    command = ["make", "--eval=show: ; @echo $$VIRTUAL_ENV", "show"]
+    command = ["make", "--no-print-directory", "--eval=show: ; @echo $$VIRTUAL_ENV", "show"]
     variables = {**os.environ, "VIRTUAL_ENV": "/elsewhere"}
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(ROOT / ".venv")
+    assert done.stdout.splitlines() == [str(ROOT / ".venv")]

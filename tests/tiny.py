@@ -16,6 +16,9 @@ from dgm.registry import MODELS, model_class
 from dgm.seeds import generator_for
 from dgm.types import ImageSpec
 
+STARTED: dict[str, Any] = {"num_start_images": 50, "scored_fraction": 0.5}  # models of dgm.families.started_softmax
+PLAIN: dict[str, Any] = {"num_start_images": 0, "scored_fraction": 1.0}
+
 TINY_MODELS: dict[str, dict[str, Any]] = {
     "uniform": {},
     "histogram_per_channel": {"pseudo_count": 0.5},
@@ -123,6 +126,7 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "pixel_dilations": [1],
         "row_dilations": [1],
         "num_cycles": 2,
+        **STARTED,
     },
     "char_rnn": {
         "num_embedding_features": 4,
@@ -131,7 +135,7 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "has_position_features": True,
         "segment_rows": 1,
     },
-    "pixelcnn": {"num_features": 4, "num_blocks": 2, "num_head_features": 7},
+    "pixelcnn": {"num_features": 4, "num_blocks": 2, "num_head_features": 7, **STARTED},
     "pixelcnn_pp": {
         "num_filters": 4,
         "num_resnets": 1,
@@ -141,9 +145,24 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         "weight_norm": True,
         "num_init_images": 16,
     },
-    "gated_pixelcnn": {"num_features": 4, "num_layers": 2, "kernel_size": 3, "num_head_features": 7},
-    "row_lstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7, "num_mixtures": 0},
-    "diagonal_bilstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7},
+    "hourglass": {
+        "radius": 2,
+        "residual_radius": 1,
+        "num_features": 5,
+        "num_blocks": 2,
+        "reach": 1,
+        "shortening": 2,
+        "middle_features": 4,
+        "num_middle_layers": 1,
+        "num_heads": 2,
+        "num_mixtures": 2,
+        "crop_size": 6,
+        "ridge": 1e-3,
+        "num_fit_images": 64,
+    },
+    "gated_pixelcnn": {"num_features": 4, "num_layers": 2, "kernel_size": 3, "num_head_features": 7, **STARTED},
+    "row_lstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7, "num_mixtures": 0, **STARTED},
+    "diagonal_bilstm": {"num_hidden": 4, "num_layers": 2, "num_head_features": 7, **STARTED},
     "ride": {
         "neighbourhood_rows": 1,
         "neighbourhood_reach": 2,

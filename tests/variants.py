@@ -9,7 +9,7 @@ from typing import Any
 from dgm.model_api.contracts import AutoregressiveModel, GradientTrained, Model
 from dgm.registry import model_class
 from dgm.types import ImageSpec
-from tests.tiny import ENUMERABLE, SMALL, TINY_MODELS, tiny_model
+from tests.tiny import ENUMERABLE, PLAIN, SMALL, TINY_MODELS, tiny_model
 
 TWO_BY_TWO = ImageSpec(channels=3, height=2, width=2, levels=2)
 TWO_CHANNELS = ImageSpec(channels=2, height=2, width=2, levels=3)
@@ -64,6 +64,10 @@ VARIANTS: dict[str, Variant] = {name: Variant(name) for name in TINY_MODELS} | {
     ),
     "char_rnn-plain": Variant("char_rnn", ENUMERABLE, ImageSpec(3, 4, 2, 5), {"has_position_features": False}),
     "char_rnn-whole": Variant("char_rnn", ENUMERABLE, ImageSpec(3, 4, 2, 5), {"segment_rows": 0}),
+    **{
+        f"{name}-plain": Variant(name, TWO_BY_TWO, changes=PLAIN)
+        for name in ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "wavenet")
+    },
     "pixelcnn-oblong": Variant("pixelcnn", ENUMERABLE, OBLONG, {"num_features": 5}),
     "pixelcnn-grey": Variant("pixelcnn", ImageSpec(1, 2, 3, 2), ImageSpec(1, 3, 3, 2)),
     "gated_pixelcnn-oblong": Variant("gated_pixelcnn", ENUMERABLE, OBLONG, {"num_features": 5}),
@@ -77,9 +81,15 @@ VARIANTS: dict[str, Variant] = {name: Variant(name) for name in TINY_MODELS} | {
     "pixelcnn_pp-grey": Variant("pixelcnn_pp", ImageSpec(1, 2, 2, 3), ImageSpec(1, 6, 4, 4), {"num_resnets": 2}),
     "pixelcnn_pp-3_stages": Variant("pixelcnn_pp", None, ImageSpec(3, 4, 4, 8), {"num_stages": 3}),
     "pixelcnn_pp-3_deep": Variant("pixelcnn_pp", None, ImageSpec(3, 4, 8, 8), {"num_stages": 3, "num_resnets": 2}),
+    "hourglass-oblong": Variant("hourglass", TWO_CHANNELS, OBLONG, {"reach": 0, "num_heads": 1}),
+    "hourglass-blocks": Variant(
+        "hourglass", TWO_BY_TWO, ImageSpec(3, 6, 5, 8), {"shortening": 3, "num_middle_layers": 2, "num_blocks": 1}
+    ),
     "row_lstm-oblong": Variant("row_lstm", TWO_BY_TWO, OBLONG),
     "row_lstm-even": Variant("row_lstm", ENUMERABLE, OBLONG, {"num_hidden": 6}),
-    "row_lstm-mixture": Variant("row_lstm", TWO_BY_TWO, OBLONG, {"num_hidden": 6, "num_mixtures": 3}),
+    "row_lstm-mixture": Variant(
+        "row_lstm", TWO_BY_TWO, OBLONG, {"num_hidden": 6, "num_mixtures": 3, "num_start_images": 0}
+    ),
     "diagonal_bilstm-oblong": Variant("diagonal_bilstm", TWO_BY_TWO, OBLONG, {"num_layers": 1}),
     "diagonal_bilstm-even": Variant("diagonal_bilstm", TWO_BY_TWO, OBLONG, {"num_hidden": 6}),
 }

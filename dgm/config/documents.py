@@ -15,7 +15,7 @@ from dgm.config.document import read_document, read_text
 from dgm.config.params import PARAMS_FILE
 from dgm.config.parse import ConfigError, shortened, shown, shown_key
 
-PIPELINES = (Path("dvc.yaml"), Path("proof/dvc.yaml"))
+PIPELINES = (Path("dvc.yaml"), Path("proof/dvc.yaml"), Path("scaling/dvc.yaml"))
 NEEDED_STAGES = {"dvc.yaml": ("check", "download", "evaluate", "report", "train")}
 LOCKED = {"deps": list, "params": dict, "outs": list}  # what a stage of a lock file has beside its command
 _REMEDIES = {

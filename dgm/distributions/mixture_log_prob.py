@@ -26,6 +26,19 @@ def mixture_log_prob(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tenso
     return _MixtureLogProb.apply(x, logits, means, log_scales, levels)  # pyright: ignore[reportReturnType]
 
 
+def means_given(means: Tensor, coefficients: Tensor, earlier: Tensor) -> Tensor:
+    """The means with what the earlier channels add: coefficients times their values, or residuals.
+
+    Shapes: means (C, M, ...); coefficients (pairs, M, ...), channel after channel; earlier (C, ...) -> (C, M, ...).
+    """
+    conditional, first = [means[0]], 0
+    for channel in range(1, len(means)):
+        shift = (coefficients[first : first + channel] * earlier[:channel].unsqueeze(1)).sum(dim=0)
+        conditional.append(means[channel] + shift)
+        first += channel
+    return torch.stack(conditional)
+
+
 class _MixtureLogProb(torch.autograd.Function):
     """With a = (x - edge) / scale at the lower and b = (edge - x) / scale at the upper edge of a bin, t = b's and a's
     distance: log P = log(1 - exp(-t)) - softplus(a) - softplus(b), without the terms of an edge that is at infinity."""

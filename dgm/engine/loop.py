@@ -192,7 +192,7 @@ class Trainer:
     def _batch(self, generator: torch.Generator) -> Images:
         """The images of this step, some of them mirrored."""
         indices = batch_indices(self.seed, self.step, len(self.train_images), self.config.batch_size)
-        images = self.train_images[torch.from_numpy(indices).to(self.device)]
+        images = self.train_images[torch.from_numpy(indices).to(self.device, non_blocking=True)]
         if self.config.horizontal_flip:
             is_flipped = torch.rand(len(images), generator=generator, device=self.device) < 0.5
             images = torch.where(is_flipped[:, None, None, None], images.flip(-1), images)

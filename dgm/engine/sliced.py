@@ -132,7 +132,7 @@ class SlicedTrainer(Trainer):
 
     def _images(self, indices: np.ndarray, generator: torch.Generator) -> Images:
         """The images of a slice, some of them mirrored."""
-        images = self.train_images[torch.from_numpy(indices).to(self.device)]
+        images = self.train_images[torch.from_numpy(indices).to(self.device, non_blocking=True)]
         if self.config.horizontal_flip:
             is_flipped = torch.rand(len(images), generator=generator, device=self.device) < 0.5
             images = torch.where(is_flipped[:, None, None, None], images.flip(-1), images)

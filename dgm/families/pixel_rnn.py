@@ -2,7 +2,8 @@
 
 Source: van den Oord, Kalchbrenner & Kavukcuoglu (2016), arXiv 1601.06759, sections 3.1 to 3.4 and table 1.
 Differs: optimisation (the paper: RMSProp), and the bias of the forget gates starts at one, so that what an earlier
-pixel said is kept from the first step on.
+pixel said is kept from the first step on. Training may start at a fitted regression and compute its loss at some of
+the pixels (dgm.families.started_softmax).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dgm.distributions.discretized_logistic import unit_from_levels
-from dgm.model_api.contracts import ConfigT, TrainedAutoregressiveModel
+from dgm.families.started_softmax import StartedConfigT, StartedSoftmax
 from dgm.nets.cached_conv import CachedConv
 from dgm.nets.layer_list import LayerList, LayerT
 from dgm.nets.lstm_cells import update_in_place
@@ -40,7 +41,7 @@ class CachedLayer(Protocol):
         ...
 
 
-class PixelRNN(TrainedAutoregressiveModel[ConfigT], Generic[ConfigT, LayerT]):
+class PixelRNN(StartedSoftmax[StartedConfigT], Generic[StartedConfigT, LayerT]):
     """7x7 convolution with mask A, residual LSTM layers of 2h features, a head."""
 
     stem: MaskedConv2d
@@ -65,11 +66,11 @@ class PixelRNN(TrainedAutoregressiveModel[ConfigT], Generic[ConfigT, LayerT]):
             x = layer(x)
         return x
 
-    def log_prob(self, images: Images) -> Tensor:
-        return self.readout.log_prob(self.features(images), images)
+    def pixel_features(self, images: Images) -> Tensor:
+        return self.features(images).flatten(2).transpose(1, 2)
 
-    def log_pmf(self, images: Images) -> Tensor:
-        return self.readout.log_pmf(self.features(images))
+    def network_logits(self, features: Tensor) -> Tensor:
+        return self.readout.logits_of_pixels(features)
 
 
 class CachedPixelRNN(RasterConditionals):
@@ -80,11 +81,12 @@ class CachedPixelRNN(RasterConditionals):
         self.model, self.layers = model, layers
         stream = feature_degrees(len(model.stem.bias), model.spec)
         self.stem = CachedConv(model.stem, input_degrees(model.spec), stream, num_images, model.spec)
-        self.readout = model.readout.cached(num_images)
+        self.readout = model.readout.cached(num_images, model.start_stepper(num_images))
         self.begin(model.spec)
 
     def accept(self, values: Tensor, column: int, channel: int) -> None:
         self.stem.slot(column, channel)[:, 0] = self.model.scaled(values)
+        self.readout.accept(values)
 
     def start_row(self) -> None:
         self.stem.start_row()

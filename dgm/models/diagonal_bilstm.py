@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config.parse import Config
 from dgm.families.pixel_rnn import (
     NUM_GATES,
     CachedPixelRNN,
@@ -23,6 +22,7 @@ from dgm.families.pixel_rnn import (
     state_weight,
     update_cell,
 )
+from dgm.families.started_softmax import StartedSoftmaxConfig
 from dgm.model_api.ancestral import Conditionals
 from dgm.nets.cached_conv import CachedPointwise, degree_slices
 from dgm.nets.lstm_scan import diagonal_pattern, scan
@@ -31,7 +31,7 @@ from dgm.nets.softmax_head import SoftmaxHead
 from dgm.types import ImageSpec
 
 
-class DiagonalBiLSTMConfig(Config):
+class DiagonalBiLSTMConfig(StartedSoftmaxConfig):
     """num_hidden: h of the paper; the residual stream has 2h. Published: 128, 12 layers, head of 1024."""
 
     num_hidden: int = Field(gt=0)
@@ -80,7 +80,7 @@ class DiagonalBiLSTM(PixelRNN[DiagonalBiLSTMConfig, DiagonalBiLSTMLayer]):
     def __init__(self, spec: ImageSpec, config: DiagonalBiLSTMConfig) -> None:
         super().__init__(spec, config)
         stream = self.build(DiagonalBiLSTMLayer, config.num_hidden, config.num_layers)
-        self.readout = SoftmaxHead(stream, config.num_head_features, spec)
+        self.readout = SoftmaxHead(stream, config.num_head_features, spec, self.start is not None)
 
     @torch.no_grad()
     def conditionals(self, num_images: int) -> Conditionals:

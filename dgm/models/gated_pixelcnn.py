@@ -2,7 +2,8 @@
 
 Source: van den Oord et al. (2016), arXiv 1606.05328, sections 2.1 to 2.3 and figure 2.
 Differs: the size for CIFAR-10 is not published; 128 features, 15 layers of 5x5 see all of a 32x32 image's past. The
-softmax weights are stored as cosine series over the levels.
+softmax weights are stored as cosine series over the levels. Training may start at a fitted regression and compute its
+loss at some of the pixels (dgm/families/started_softmax.py).
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config.parse import Config
 from dgm.distributions.discretized_logistic import unit_from_levels
+from dgm.families.started_softmax import StartedSoftmax, StartedSoftmaxConfig
 from dgm.model_api.ancestral import Conditionals
-from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
 from dgm.nets.layer_list import LayerList
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
@@ -26,7 +26,7 @@ from dgm.types import Images, ImageSpec
 STEM_KERNEL = 7
 
 
-class GatedPixelCNNConfig(Config):
+class GatedPixelCNNConfig(StartedSoftmaxConfig):
     """num_features: p of the paper, of each stack. num_layers and kernel_size (odd): layers after the 7x7 one."""
 
     num_features: int = Field(gt=0)
@@ -68,7 +68,7 @@ class GatedLayer(nn.Module):
         return gate(above), features if self.is_first else features + horizontal
 
 
-class GatedPixelCNN(TrainedAutoregressiveModel[GatedPixelCNNConfig]):
+class GatedPixelCNN(StartedSoftmax[GatedPixelCNNConfig]):
     """A 7x7 layer, then layers of kernel_size; the head reads the sum of the skips of all horizontal maps."""
 
     config_type = GatedPixelCNNConfig
@@ -78,7 +78,7 @@ class GatedPixelCNN(TrainedAutoregressiveModel[GatedPixelCNNConfig]):
         p = config.num_features
         stem = GatedLayer(p, STEM_KERNEL, spec, is_first=True)
         self.layers = LayerList([stem, *(GatedLayer(p, config.kernel_size, spec) for _ in range(config.num_layers))])
-        self.readout = SoftmaxHead(feature_degrees(p, spec), config.num_head_features, spec)
+        self.readout = SoftmaxHead(feature_degrees(p, spec), config.num_head_features, spec, self.start is not None)
 
     def scaled(self, values: Tensor) -> Tensor:
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
@@ -93,11 +93,11 @@ class GatedPixelCNN(TrainedAutoregressiveModel[GatedPixelCNNConfig]):
             skips.append(layer.skip(horizontal))
         return torch.stack(skips).sum(0)
 
-    def log_prob(self, images: Images) -> Tensor:
-        return self.readout.log_prob(self.features(images), images)
+    def pixel_features(self, images: Images) -> Tensor:
+        return self.features(images).flatten(2).transpose(1, 2)
 
-    def log_pmf(self, images: Images) -> Tensor:
-        return self.readout.log_pmf(self.features(images))
+    def network_logits(self, features: Tensor) -> Tensor:
+        return self.readout.logits_of_pixels(features)
 
     def conditionals(self, num_images: int) -> Conditionals:
         return CachedGatedPixelCNN(self, num_images)
@@ -149,7 +149,7 @@ class CachedGatedPixelCNN(RasterConditionals):
     def __init__(self, model: GatedPixelCNN, num_images: int) -> None:
         self.model, spec = model, model.spec
         self.layers = [CachedGatedLayer(layer, num_images, spec) for layer in model.layers]
-        self.readout = model.readout.cached(num_images)
+        self.readout = model.readout.cached(num_images, model.start_stepper(num_images))
         self.row = model.readout.first.bias.new_zeros(num_images, spec.channels, 1, spec.width)
         self.is_first_row = True
         self.begin(spec)
@@ -158,6 +158,7 @@ class CachedGatedPixelCNN(RasterConditionals):
         x = self.model.scaled(values)
         self.row[:, channel, 0, column] = x
         self.layers[0].horizontal.slot(column, channel)[:, 0] = x
+        self.readout.accept(values)
 
     def start_row(self) -> None:
         vertical = self.row

@@ -1,7 +1,8 @@
 """PixelCNN: a fully convolutional network of masked 3x3 convolutions and a softmax over levels.
 
 Source: van den Oord, Kalchbrenner & Kavukcuoglu (2016), arXiv 1601.06759, sections 3.3 to 3.6 and table 1.
-Differs: Muon instead of RMSProp; the softmax weights are stored as cosine series over the levels.
+Differs: Muon instead of RMSProp; the softmax weights are stored as cosine series over the levels. Training may start
+at a fitted regression and compute its loss at some of the pixels (dgm/families/started_softmax.py).
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config.parse import Config
 from dgm.distributions.discretized_logistic import unit_from_levels
+from dgm.families.started_softmax import StartedSoftmax, StartedSoftmaxConfig
 from dgm.model_api.ancestral import Conditionals
-from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.nets.cached_conv import CachedConv, CachedPointwise
 from dgm.nets.layer_list import LayerList
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees, input_degrees
@@ -23,7 +23,7 @@ from dgm.nets.softmax_head import SoftmaxHead
 from dgm.types import Images, ImageSpec
 
 
-class PixelCNNConfig(Config):
+class PixelCNNConfig(StartedSoftmaxConfig):
     """num_features: h of the paper, the inner width of a block; the residual stream has 2h. Published: 128, 15, 1024.
 
     One residual block is one layer of the paper.
@@ -51,7 +51,7 @@ class ResidualBlock(nn.Module):
         return x + self.expand(F.relu(self.context(F.relu(self.reduce(F.relu(x))))))
 
 
-class PixelCNN(TrainedAutoregressiveModel[PixelCNNConfig]):
+class PixelCNN(StartedSoftmax[PixelCNNConfig]):
     """7x7 convolution with mask A, residual blocks with mask B, softmax head."""
 
     config_type = PixelCNNConfig
@@ -61,7 +61,7 @@ class PixelCNN(TrainedAutoregressiveModel[PixelCNNConfig]):
         outer = feature_degrees(2 * config.num_features, spec)
         self.stem = MaskedConv2d(input_degrees(spec), outer, (7, 7), "A")
         self.blocks = LayerList(ResidualBlock(config.num_features, spec) for _ in range(config.num_blocks))
-        self.readout = SoftmaxHead(outer, config.num_head_features, spec)
+        self.readout = SoftmaxHead(outer, config.num_head_features, spec, self.start is not None)
 
     def scaled(self, values: Tensor) -> Tensor:
         """Levels as numbers in [-1, 1] of the network's type. Shapes: unchanged."""
@@ -75,11 +75,11 @@ class PixelCNN(TrainedAutoregressiveModel[PixelCNNConfig]):
             x = block(x)
         return x
 
-    def log_prob(self, images: Images) -> Tensor:
-        return self.readout.log_prob(self.features(images), images)
+    def pixel_features(self, images: Images) -> Tensor:
+        return self.features(images).flatten(2).transpose(1, 2)
 
-    def log_pmf(self, images: Images) -> Tensor:
-        return self.readout.log_pmf(self.features(images))
+    def network_logits(self, features: Tensor) -> Tensor:
+        return self.readout.logits_of_pixels(features)
 
     def conditionals(self, num_images: int) -> Conditionals:
         return CachedPixelCNN(self, num_images)
@@ -112,11 +112,12 @@ class CachedPixelCNN(RasterConditionals):
         outer = feature_degrees(2 * model.config.num_features, spec)
         self.stem = CachedConv(model.stem, input_degrees(spec), outer, num_images, spec)
         self.blocks = [CachedBlock(block, num_images, spec) for block in model.blocks]
-        self.readout = model.readout.cached(num_images)
+        self.readout = model.readout.cached(num_images, model.start_stepper(num_images))
         self.begin(spec)
 
     def accept(self, values: Tensor, column: int, channel: int) -> None:
         self.stem.slot(column, channel)[:, 0] = self.model.scaled(values)
+        self.readout.accept(values)
 
     def start_row(self) -> None:
         self.stem.start_row()

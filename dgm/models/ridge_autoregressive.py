@@ -25,8 +25,10 @@ from dgm.distributions.discretized_logistic import (
     unit_from_levels,
 )
 from dgm.distributions.logistic_mixture_pmf import logistic_mixture_pmf
+from dgm.distributions.piecewise_linear import piecewise_linear
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import AutoregressiveModel, Fitted
+from dgm.nets.causal_kernels import causal_kernels, causal_pad, with_inside
 from dgm.types import Images, ImageSpec
 
 ERROR_OFFSETS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))  # (rows, columns) of the neighbours whose errors count
@@ -73,33 +75,10 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
 
     def start(self, images: Images, generator: torch.Generator) -> None:
         chunks = self.images_used(images).split(64)
-        self.mean_kernel.copy_(self._fit_mean(chunks))
+        values = ((with_inside(x), x) for x in map(self.scaled, chunks))
+        self.mean_kernel.copy_(causal_kernels(values, self.config.radius, self.config.ridge, sees_earlier=True))
         self.error_weight.copy_(self._fit_error(chunks))
         self._fit_scales(chunks)
-
-    def _fit_mean(self, chunks: tuple[Tensor, ...]) -> Tensor:
-        shape = self.mean_kernel.shape[1:]
-        channels, radius, kernel_size = self.spec.channels, self.config.radius, shape[1:]
-        num_features = shape.numel()
-        products = torch.zeros(num_features, num_features, dtype=torch.float64, device=self.device)
-        num_rows = 0
-        for chunk in chunks:
-            rows = F.unfold(self.inputs(chunk), kernel_size).transpose(1, 2).reshape(-1, num_features)
-            products += rows.T @ rows
-            num_rows += len(rows)
-        is_past = torch.zeros(shape, dtype=torch.bool, device=self.device)
-        is_past[:, :-1] = True
-        is_past[:, -1, :radius] = True
-        is_past[channels, -1, radius] = True  # the intercept
-        index = torch.arange(num_features, device=self.device).view(shape)
-        kernel = torch.zeros_like(self.mean_kernel)
-        for c in range(channels):
-            target = index[c, -1, radius]
-            past = index[is_past]
-            ridge = self.config.ridge * num_rows * torch.eye(len(past), dtype=torch.float64, device=self.device)
-            kernel[c][is_past] = torch.linalg.solve(products[past][:, past] + ridge, products[past, target])
-            is_past[c, -1, radius] = True  # the next channels may look at this one
-        return kernel
 
     def _fit_error(self, chunks: tuple[Tensor, ...]) -> Tensor:
         num_features = self.error_weight.shape[1]
@@ -144,19 +123,21 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
             self.knots[c] = torch.cat([knots, knots[-1] + spare])
             self.log_scales[c] = torch.cat([log_scales, log_scales[-1:].expand(num_empty)])
 
+    def scaled(self, images: Images) -> Tensor:
+        """Shapes: unchanged; levels -> float64 in [-1, 1]."""
+        return unit_from_levels(images, self.spec.levels, torch.float64)
+
     def inputs(self, images: Images) -> Tensor:
         """Padded values and the mark of the inside. Shapes: -> float64 (N, C + 1, H + R, W + 2R)."""
-        radius = self.config.radius
-        x = unit_from_levels(images, self.spec.levels, torch.float64)
-        return F.pad(torch.cat([x, torch.ones_like(x[:, :1])], dim=1), (radius, radius, radius, 0))
+        return causal_pad(with_inside(self.scaled(images)), self.config.radius)
 
     def _planes(self, images: Images) -> tuple[Tensor, Tensor]:
         """Means (N, C, H, W) and all padded planes (N, 2C + 1, H + R, W + 2R)."""
-        radius, channels = self.config.radius, self.spec.channels
+        channels = self.spec.channels
         inputs = self.inputs(images)
         mean = F.conv2d(inputs, self.mean_kernel)
         errors = (self._inside(inputs)[:, :channels] - mean).abs()
-        return mean, torch.cat([inputs, F.pad(errors, (radius, radius, radius, 0))], dim=1)
+        return mean, torch.cat([inputs, causal_pad(errors, self.config.radius)], dim=1)
 
     def _inside(self, planes: Tensor) -> Tensor:
         radius = self.config.radius
@@ -189,12 +170,8 @@ class RidgeAutoregressive(Fitted[RidgeAutoregressiveConfig], AutoregressiveModel
         return torch.einsum("nfhw,cf->nchw", self.features(self._neighbours(planes)), self.error_weight)
 
     def log_scale(self, expected_error: Tensor, channel: int) -> Tensor:
-        """Piecewise linear between the knots, constant outside: continuous, so rounding stays harmless."""
-        knots, values = self.knots[channel], self.log_scales[channel]
-        right = torch.searchsorted(knots, expected_error.contiguous()).clamp(1, len(knots) - 1)
-        width = (knots[right] - knots[right - 1]).clamp(min=1e-12)
-        fraction = ((expected_error - knots[right - 1]) / width).clamp(0, 1)
-        return torch.lerp(values[right - 1], values[right], fraction)
+        """Shapes: (...) -> (...)."""
+        return piecewise_linear(expected_error, self.knots[channel], self.log_scales[channel])
 
     def _parameters_of(self, images: Images) -> tuple[Tensor, Tensor]:
         """Mean and log-scale of every sub-pixel, each (N, C, H, W)."""

@@ -8,13 +8,12 @@ lossless image coding", section III. Differs: least squares over the data set in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgm.distributions.discretized_logistic import unit_from_levels
+from dgm.nets.causal_kernels import causal_kernels, causal_pad, with_inside
 from dgm.types import Images, ImageSpec
 
 FIT_CHUNK = 64  # images whose products are summed at once
@@ -44,7 +43,7 @@ class LocalPrediction(nn.Module):
 
     def pad(self, planes: Tensor) -> Tensor:
         """Shapes: (N, channels, H, W) -> (N, channels, H + R, W + 2R)."""
-        return F.pad(planes, (self.radius, self.radius, self.radius, 0))
+        return causal_pad(planes, self.radius)
 
     def predict(self, x: Tensor, inside: Tensor) -> Tensor:
         """The expected value of each pixel that has its window in the planes.
@@ -70,13 +69,12 @@ class LocalPrediction(nn.Module):
         Shapes: uint8 (N, C, H, W).
         """
         chunks = [unit_from_levels(part, self.spec.levels, torch.float64) for part in images.split(FIT_CHUNK)]
-        inside = self.inside.double()
-        predictor = _causal_regression((self.pad(x) for x in chunks), inside, self.radius, ridge)
+        predictor = causal_kernels(((with_inside(x), x) for x in chunks), self.radius, ridge, sees_earlier=False)
         self.predictor.copy_(predictor)
-        mean, intercept = predictor[:, :-1], F.conv2d(inside, predictor[:, -1:])
-        residuals = [x - F.conv2d(self.pad(x), mean) - intercept for x in chunks]
-        errors = (self.pad(residual.abs().mean(dim=1, keepdim=True)) for residual in residuals)
-        self.error_predictor.copy_(_causal_regression(errors, inside, self.radius, ridge))
+        residuals = [x - F.conv2d(self.pad(with_inside(x)), predictor) for x in chunks]
+        errors = (residual.abs().mean(dim=1, keepdim=True) for residual in residuals)
+        examples = ((with_inside(error), error) for error in errors)
+        self.error_predictor.copy_(causal_kernels(examples, self.radius, ridge, sees_earlier=False))
         rows = [residual.transpose(0, 1).flatten(1) for residual in residuals]
         covariance = torch.stack([row @ row.T for row in rows]).sum(dim=0) / sum(row.shape[1] for row in rows)
         covariance.diagonal().add_(ridge)
@@ -88,31 +86,3 @@ class LocalPrediction(nn.Module):
         channels, num_neighbours = self.spec.channels, len(causal_offsets(self.radius))
         predictor = channels * ((channels + 1) * num_neighbours + 1)
         return predictor + 2 * num_neighbours + 1 + channels * (channels - 1) // 2
-
-
-def _causal_regression(planes: Iterable[Tensor], inside: Tensor, radius: int, ridge: float) -> Tensor:
-    """Kernels that predict each plane at a pixel from all planes and the mark of the inside before it.
-
-    The mark at the pixel itself, which is always one, carries the intercept.
-    Shapes: padded planes (N, K, H + R, W + 2R) each, inside (1, 1, H + R, W + 2R) -> (K, K + 1, R + 1, 2R + 1).
-    """
-    window = (radius + 1, 2 * radius + 1)
-    totals: list[Tensor] = []
-    num_rows, num_planes = 0, 0
-    for part in planes:
-        both = torch.cat([part, inside.expand(len(part), -1, -1, -1)], dim=1)
-        rows = F.unfold(both, window).transpose(1, 2).flatten(0, 1)
-        totals.append(rows.T @ rows)
-        num_rows, num_planes = num_rows + len(rows), part.shape[1]
-    products = torch.stack(totals).sum(dim=0)
-    shape = (num_planes + 1, *window)
-    is_past = torch.zeros(shape, dtype=torch.bool, device=products.device)
-    is_past[:, :-1] = True
-    is_past[:, -1, :radius] = True
-    is_past[-1, -1, radius] = True
-    past, targets = is_past.flatten(), torch.arange(products.shape[0], device=products.device).view(shape)
-    penalty = ridge * num_rows * torch.eye(int(past.sum()), dtype=products.dtype, device=products.device)
-    right = products[past][:, targets[:-1, -1, radius]]
-    kernels = products.new_zeros(num_planes, products.shape[0])
-    kernels[:, past] = torch.linalg.solve(products[past][:, past] + penalty, right).T
-    return kernels.view(num_planes, *shape)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from dgm.nets.cached_conv import CachedPointwise
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees
-from dgm.types import Images, ImageSpec
+from dgm.nets.neighbour_regression import NeighbourStepper
+from dgm.types import ImageSpec
 
 
 class PixelHead(nn.Module, ABC):
@@ -36,16 +37,16 @@ class PixelHead(nn.Module, ABC):
         return self.second(F.relu(self.first(F.relu(features))))
 
     @abstractmethod
-    def log_prob(self, features: Tensor, images: Images) -> Tensor:
-        """log P(image) in nats, differentiable. Shapes: features, (N, C, H, W) -> (N,) float64."""
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits of every sub-pixel, then what a start needs. Shapes: -> (N, H, W, C, levels [+ NUM_SHAPES])."""
+
+    def logits_of_pixels(self, features: Tensor) -> Tensor:
+        """The same of any pixels, whose neighbours do not matter. Shapes: (N, Q, I) -> (N, Q, C, ...)."""
+        return self.logits(features.transpose(1, 2).unsqueeze(3)).squeeze(2)
 
     @abstractmethod
-    def log_pmf(self, features: Tensor) -> Tensor:
-        """Natural-log probabilities of all levels of every sub-pixel. Shapes: -> (N, C, H, W, levels)."""
-
-    @abstractmethod
-    def cached(self, num_images: int) -> CachedPixelHead:
-        """The incremental form."""
+    def cached(self, num_images: int, start: NeighbourStepper | None) -> CachedPixelHead:
+        """The incremental form; `start` is what training began at, as a head that knows of none takes nothing else."""
 
 
 class CachedPixelHead(ABC):
@@ -68,6 +69,10 @@ class CachedPixelHead(ABC):
         torch.clamp_min(self.first.step(degree), 0, out=self.second.slots[degree])
         self.last.slots[degree].copy_(self.second.step(degree))
         return self.last.step(degree)
+
+    def accept(self, values: Tensor) -> None:
+        """Takes in the levels of the next sub-pixel, where a start looks at them. Shapes: (N,) int64."""
+        return
 
     @abstractmethod
     def log_pmf(self, features: Tensor, degree: int) -> Tensor:

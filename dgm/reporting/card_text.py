@@ -92,7 +92,8 @@ def profile_figures(
 ) -> dict[str, Value]:
     """What placeholders and conditions may name, by its name; what was not measured is not in it.
 
-    profile. Of a model, as <model>.<name>: test, train, gap (test less train), error (standard), spread (over images),
+    profile. Of a model, as <model>.<name>: test, train, gap (test less train), gap_error
+    (standard, of the gap), error (standard), spread (over images),
     monte_carlo, elbo, start, final (validation bits), published, published_train, parameters, acting, weight_bits (of
     the parameters, per test sub-pixel), alarm, seconds, images_seen, steps, pflop (of training), compressed, claimed,
     num_coded, initial_bits, num_changed, num_endings (of the checks), term.<term>; settings.<field> of a result that is
@@ -150,6 +151,7 @@ def _of_row(row: Row) -> dict[str, Value | None]:
         "test": metrics.test_bits_per_subpixel,
         "train": metrics.train_bits_per_subpixel,
         "gap": metrics.test_bits_per_subpixel - metrics.train_bits_per_subpixel,
+        "gap_error": math.hypot(metrics.test_standard_error, metrics.train_standard_error),
         "error": metrics.test_standard_error,
         "spread": metrics.test_standard_error * math.sqrt(metrics.num_test_images),
         "weight_bits": BITS_OF_A_WEIGHT * metrics.parameters / (metrics.num_test_images * CIFAR10.num_subpixels),

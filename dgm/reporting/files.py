@@ -19,6 +19,8 @@ from dgm.reporting.page import PageData, page_html
 from dgm.reporting.page_images import Samples, read_samples
 from dgm.reporting.plots import ladder_png, ppca_ladder_png, training_curves_png
 from dgm.reporting.rows import ProofCodes, Row, attempt, bound_terms, paired_differences, result_rows
+from dgm.reporting.scaling import read_scaling, scaling_csv, scaling_table
+from dgm.reporting.scaling_plot import scaling_png
 from dgm.reporting.settings_notes import NO_SETTINGS, ProfileSettings, with_acting_parameters
 from dgm.reporting.tables import latex, markdown
 from dgm.reporting.tiers import tier, with_alarms
@@ -52,13 +54,15 @@ def make_report(
     expected: Mapping[str, Expected] | None = None,
     expected_tables: ExpectedTables = NO_TABLES,
     test_images: np.ndarray | None = None,
+    scaling_keys: Mapping[tuple[str, str], str] | None = None,
 ) -> Report:
     """The report of what the run files say; what a damaged file should say is left empty and named as a fault.
 
     `current_keys` maps a model to the key that a result computed now would carry: others are marked as stale.
     `settings`: those of the profile as params.yaml has it now. `proof_codes`: by model, the digests that a proof
     computed now would carry: others do not count. `expected`, by model, and `expected_tables`: what files of now say.
-    `test_images`: uint8 (N, C, H, W), for the page; None where they are not here.
+    `test_images`: uint8 (N, C, H, W), for the page; None where they are not here. `scaling_keys`: by model and budget,
+    the keys that measurements of now would carry: others are left out.
     """
     rows = with_alarms(result_rows(profile, current_keys, root, proof_codes, expected))
     rows = [with_acting_parameters(row, settings) for row in rows]
@@ -71,8 +75,10 @@ def make_report(
     faults += damaged
     curves = {row.model: row.curve for row in rows if row.curve}
     samples = _samples(rows, profile, root, faults)
+    scaling = read_scaling(profile, scaling_keys or {}, root, faults)
     tables = results.result_tables(rows, profile)
     tables |= {"reference_codecs": codec_table(codecs), "compute": compute_table(rows)}
+    tables["scaling"] = scaling_table(scaling)
     page = PageData(
         profile,
         differences,
@@ -82,6 +88,7 @@ def make_report(
         certificates_table(certificates),
         samples,
         compute_points(root),
+        scaling,
         faults,
         settings,
         test_images,
@@ -95,6 +102,7 @@ def make_report(
         "cifar10_all.csv": results.results_csv(results.all_rows(rows)),
         "reference_codecs.csv": csv_text(ReferenceCodec, codecs, is_sealed=False),
         "compute.csv": compute_csv(rows),
+        "scaling.csv": scaling_csv(scaling),
     }
     texts |= {f"{name}.csv": results.lecture_csv(entries) for name, entries in results.lecture_entries(rows).items()}
     for name, table in tables.items():
@@ -103,6 +111,7 @@ def make_report(
         "training_curves.png": training_curves_png(curves),
         "ladder.png": ladder_png(rows),
         "ppca_ladder.png": ppca_ladder_png(rungs),
+        "scaling.png": scaling_png(scaling),
     }
     contents = {name: text.encode("utf-8") for name, text in texts.items()} | pictures
     alarms = tuple(row.alarm for row in rows if row.alarm)

@@ -34,10 +34,12 @@ from dgm.reporting.ppca_ladder import rungs_table
 from dgm.reporting.published import REMARKS
 from dgm.reporting.results import lecture_entries, notes
 from dgm.reporting.rows import PairedDifference, Row
+from dgm.reporting.scaling import Scaling
+from dgm.reporting.scaling_plot import scaling_figure
 from dgm.reporting.settings_notes import NO_SETTINGS, ProfileSettings, basis_notes
 from dgm.reporting.tables import Table
 from dgm.runs.records import ReferenceCodec, Rung
-from dgm.types import CIFAR10
+from dgm.types import CIFAR10, NUM_TRAIN_IMAGES
 from dgm.units import nats_to_bits_per_subpixel
 
 FOLDER = Path(__file__).parent
@@ -60,6 +62,7 @@ class PageData:
     certificates: Table
     samples: Mapping[str, Samples]
     points: Sequence[ComputePoint]
+    scaling: Scaling
     faults: Sequence[str]
     settings: ProfileSettings = NO_SETTINGS
     test: np.ndarray | None = None
@@ -103,6 +106,12 @@ def page_html(rows: Sequence[Row], data: PageData) -> str:
         differences_picture=differences_picture(data.differences, names),
         compute_picture=compute_picture(data.points),
         points=[point for point in data.points if point.is_published],
+        scaling=data.scaling,
+        holds_out=data.settings.num_training_images != NUM_TRAIN_IMAGES,
+        scaling_picture=drawn(
+            lambda: scaling_figure(data.scaling),
+            "Validation bits of every model against the operations of training",
+        ),
         ladder=drawn(lambda: ladder_figure(rows), "Published and reproduced figures of every model on one axis"),
         bounds=bounds_table(rows),
         starts=starts_table(rows),

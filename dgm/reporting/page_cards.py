@@ -12,7 +12,7 @@ from dgm.reporting.cards import Card, filled, load_cards, mathml
 from dgm.reporting.charts import Picture, curve_picture, levels_picture
 from dgm.reporting.page_images import Samples
 from dgm.reporting.page_tables import terms_table
-from dgm.reporting.results import all_rows, bits_cell, published_cell
+from dgm.reporting.results import all_rows, bits_cell, published_cell, train_cell
 from dgm.reporting.rows import Row
 from dgm.reporting.settings_notes import ProfileSettings
 from dgm.reporting.tables import Table, number, three_digits
@@ -98,7 +98,7 @@ def _facts(row: Row) -> list[Fact]:
     metrics, cost = row.metrics, row.provenance
     facts = [
         ("Ours, test", bits_cell(row, row.test_bits, metrics.test_standard_error if metrics else None)),
-        ("Ours, train", bits_cell(row, metrics.train_bits_per_subpixel if metrics else None)),
+        ("Ours, train", train_cell(row)),
         ("Published", published_cell(row.published)),
         ("How reached", metrics.likelihood if metrics else ""),
         ("Proof", tier(row)),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dgm.reporting.published import CATALOGUE, PIXELCNN_PP_TABLE, PIXELRNN_TABLE, STARTS, PublishedRow
-from dgm.reporting.results import PARAMETERS, Entry, all_rows, bits_cell, published_cell, shown_name
+from dgm.reporting.results import PARAMETERS, TRAIN, Entry, all_rows, bits_cell, published_cell, shown_name
 from dgm.reporting.rows import BoundTerm, PairedDifference, Row
 from dgm.reporting.tables import Column, Table, make_table, number, three_digits
 from dgm.reporting.tiers import current_conformance, decoded_images, tier
@@ -61,11 +61,6 @@ FIRST_COLUMNS: tuple[Column[Entry], ...] = (
         lambda entry: "" if (bits := _difference(entry)) is None else f"{bits:+.3f}".replace("-", MINUS),
         is_number=True,
     ),
-)
-TRAIN: Column[Entry] = Column(
-    "Ours, train",
-    lambda entry: bits_cell(entry.row, entry.row.metrics.train_bits_per_subpixel if entry.row.metrics else None),
-    is_number=True,
 )
 LAST_COLUMNS: tuple[Column[Entry], ...] = (
     Column(

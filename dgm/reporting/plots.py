@@ -43,7 +43,7 @@ def training_curves_png(curves: Curves) -> bytes:
     figure = Figure(figsize=(13, 7.2))
     train, validation = figure.subplots(1, 2, sharex=True, sharey=True)
     figure.subplots_adjust(left=0.055, right=0.775, top=0.93, bottom=0.085, wspace=0.05)
-    styles = _styles(list(curves))
+    styles = styles_of(list(curves))
     ends: list[tuple[str, float | None, float]] = []
     for model, curve in curves.items():
         lines = {split: _line(curve, split) for split in SPLITS}
@@ -62,7 +62,7 @@ def training_curves_png(curves: Curves) -> bytes:
     train.set_ylabel("bits per sub-pixel")
     _limit(train, [end for _, _, end in ends])
     _name_ends(validation, ends, styles)
-    return _png(figure)
+    return png(figure)
 
 
 def _line(curve: Sequence[CurvePoint], split: Split) -> np.ndarray:
@@ -71,7 +71,8 @@ def _line(curve: Sequence[CurvePoint], split: Split) -> np.ndarray:
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
-def _styles(models: Sequence[str]) -> dict[str, tuple[str, Any]]:
+def styles_of(models: Sequence[str]) -> dict[str, tuple[str, Any]]:
+    """Colour and line style of each model, the same in every figure."""
     order = [*CATALOGUE, *(model for model in models if model not in CATALOGUE)]
     return {model: _STYLES[index % len(_STYLES)] for index, model in enumerate(order)}
 
@@ -119,7 +120,7 @@ def _name(model: str) -> str:
 
 def ladder_png(rows: Sequence[Row]) -> bytes:
     """`ladder_figure` as a PNG."""
-    return _png(ladder_figure(rows))
+    return png(ladder_figure(rows))
 
 
 def ladder_figure(rows: Sequence[Row]) -> Figure:
@@ -170,7 +171,7 @@ def _ladder_legend() -> list[Line2D]:
 
 def ppca_ladder_png(rungs: Sequence[Rung]) -> bytes:
     """`ppca_ladder_figure` as a PNG."""
-    return _png(ppca_ladder_figure(rungs))
+    return png(ppca_ladder_figure(rungs))
 
 
 def ppca_ladder_figure(rungs: Sequence[Rung]) -> Figure:
@@ -191,7 +192,8 @@ def ppca_ladder_figure(rungs: Sequence[Rung]) -> Figure:
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG; equal figures give equal bytes."""
     with matplotlib.rc_context({"font.family": "DejaVu Sans"}):
         buffer = io.BytesIO()
         FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=120, metadata={"Software": None})

@@ -213,6 +213,15 @@ FURTHER_ROWS: tuple[PublishedRow, ...] = (
         AUTOREGRESSIVE,
         "A small network on the causal neighbourhood of one pixel, trained on random pixels; a model of this project.",
     ),
+    _unpublished(
+        "hourglass",
+        "Hourglass",
+        AUTOREGRESSIVE,
+        "A model of this project, in published parts. For comparison, exact autoregressive models of images: 2.80, "
+        "Sparse Transformer (Child, Gray, Radford & Sutskever 2019, arXiv 1904.10509); 2.85, PixelSNAIL (Chen, Mishra, "
+        "Rohaninejad & Abbeel 2018, ICML, arXiv 1712.09763); 2.90, Image Transformer (Parmar et al. 2018, ICML, arXiv "
+        "1802.05751).",
+    ),
 )
 
 
@@ -280,9 +289,9 @@ REMARKS: tuple[Remark, ...] = (
     ),
     Remark(
         "No published figure",
-        "The histograms, the ridge regression, PPCA, the mixture of Gaussians, VAE, MADE, char RNN, WaveNet and the "
-        "neighbourhood network have no published CIFAR-10 figure in this unit that these tables could print. They are "
-        "there for comparison.",
+        "The histograms, the ridge regression, PPCA, the mixture of Gaussians, VAE, MADE, char RNN, WaveNet, the "
+        "neighbourhood network and the hourglass have no published CIFAR-10 figure in this unit that these tables "
+        "could print. They are there for comparison.",
     ),
 )
 
@@ -290,8 +299,13 @@ REMARKS: tuple[Remark, ...] = (
 STARTS: dict[str, str] = {
     "nice": "ZCA whitening with a factorised logistic",
     "made": "linear regression on the sub-pixels nearby",
+    **dict.fromkeys(
+        ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "wavenet"),
+        "with num_start_images: a regression on the neighbourhood, with a logistic as wide as errors nearby",
+    ),
     "ride": "a linear predictor of each pixel, fitted to its neighbourhood, with a scale mixture of what it leaves",
     "neighbourhood": "a linear predictor of each pixel, with a mixture of several widths around it",
+    "hourglass": "a linear predictor of each pixel, with a mixture of several widths around it",
     "vae": "probabilistic PCA of patches",
     "vae_iaf": "with has_linear_start: probabilistic PCA of patches",
     "draw": "with has_linear_start: probabilistic PCA of patches",

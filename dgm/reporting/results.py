@@ -55,7 +55,7 @@ RESULT_COLUMNS: Mapping[str, Callable[[Row], object]] = {
     **_from("published", "name", "family"),
     **_from("metrics", "likelihood", "kind", "test_bits_per_subpixel", "test_standard_error"),
     **_from("metrics", "test_monte_carlo_error", "elbo_test_bits_per_subpixel", "train_bits_per_subpixel"),
-    **_from("metrics", "train_standard_error", "num_test_images"),
+    **_from("metrics", "train_standard_error", "num_test_images", "num_train_images"),
     **_from("published", "published_test", "published_train", "published_source"),
     **_from("metrics", "parameters"),
     "acting_parameters": lambda row: row.acting_parameters,
@@ -153,6 +153,12 @@ def published_cell(published: PublishedRow) -> str:
     return f"{published.published_test:.2f}{train}"
 
 
+def train_cell(row: Row) -> str:
+    """The figure of the training images that were scored, with its error."""
+    metrics = row.metrics
+    return "" if metrics is None else bits_cell(row, metrics.train_bits_per_subpixel, metrics.train_standard_error)
+
+
 def bits_cell(row: Row, bits: float | None, error: float | None = None) -> str:
     """'3.457', '≤ 3.457 ± 0.008' for a bound with its error, or nothing without a result."""
     if row.metrics is None or bits is None:
@@ -161,6 +167,7 @@ def bits_cell(row: Row, bits: float | None, error: float | None = None) -> str:
     return f"{sign}{bits:.3f}" + ("" if error is None else f" ± {error:.3f}")
 
 
+TRAIN: Column[Entry] = Column("Ours, train", lambda entry: train_cell(entry.row), is_number=True)
 COLUMNS: tuple[Column[Entry], ...] = (
     Column("Model", lambda entry: shown_name(entry.row, entry.published.name)),
     Column("Published", lambda entry: published_cell(entry.published), is_number=True),
@@ -171,11 +178,7 @@ COLUMNS: tuple[Column[Entry], ...] = (
         ),
         is_number=True,
     ),
-    Column(
-        "Ours, train",
-        lambda entry: bits_cell(entry.row, entry.row.metrics.train_bits_per_subpixel if entry.row.metrics else None),
-        is_number=True,
-    ),
+    TRAIN,
     Column("How reached", lambda entry: entry.row.metrics.likelihood if entry.row.metrics else ""),
     Column("Proof", lambda entry: tier(entry.row)),
 )
@@ -209,6 +212,9 @@ def notes(rows: Sequence[Row]) -> list[str]:
     if counts:
         seen = " or ".join(f"{count:,}" for count in counts)
         lines.append(f"Some rows are scored on only {seen} of the {NUM_TEST_IMAGES:,} test images.")
+    if counts := sorted({row.metrics.num_train_images for row in rows if row.metrics} - {NUM_TEST_IMAGES}):
+        seen = " or ".join(f"{count:,}" for count in counts)
+        lines.append(f"Train: the figure of {seen} training images, the same for every model, with its standard error.")
     return lines + noise_notes(rows) + state_notes(rows)
 
 

@@ -7,8 +7,12 @@ runs/<profile>/<model>/   binaries, cached by DVC
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+BUDGETS: Mapping[str, float] = {"quarter": 0.25, "one": 1.0, "four": 4.0}  # of a row's training, for the scaling figure
+ROW_BUDGET = "one"  # the budget of the row itself
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,11 @@ class RunFiles:
     profile: str
     model: str
     root: Path = Path(".")
+
+    @property
+    def training_command(self) -> str:
+        """What makes the weights."""
+        return f"python -m stages.train --model {self.model} --profile {self.profile}"
 
     @property
     def fingerprints(self) -> Path:
@@ -77,6 +86,44 @@ class RunFiles:
     @property
     def proof(self) -> Path:
         return self.report / "proof" / f"{self.model}.json"
+
+
+@dataclass(frozen=True)
+class BudgetFiles(RunFiles):
+    """The same of one budget of BUDGETS: another training than the row's own has a folder of its own, not in git."""
+
+    budget: str = ROW_BUDGET
+
+    @property
+    def training_command(self) -> str:
+        return super().training_command + ("" if self.budget == ROW_BUDGET else f" --budget {self.budget}")
+
+    @property
+    def folder(self) -> Path:
+        """Of what a training with another budget leaves."""
+        return self.root / "runs" / self.profile / self.model / self.budget
+
+    @property
+    def weights(self) -> Path:
+        return super().weights if self.budget == ROW_BUDGET else self.folder / "weights.safetensors"
+
+    @property
+    def curve(self) -> Path:
+        return super().curve if self.budget == ROW_BUDGET else self.folder / "curve.csv"
+
+    @property
+    def provenance(self) -> Path:
+        return super().provenance if self.budget == ROW_BUDGET else self.folder / "provenance.json"
+
+    @property
+    def scaling_command(self) -> str:
+        """What measures the weights of this budget."""
+        return f"python -m stages.scaling --model {self.model} --profile {self.profile} --budget {self.budget}"
+
+    @property
+    def scaling(self) -> Path:
+        """What was measured of this budget; in git."""
+        return self.report / "scaling" / self.budget / f"{self.model}.json"
 
 
 def reference_codecs_file(profile: str, root: Path = Path(".")) -> Path:

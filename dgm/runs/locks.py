@@ -31,6 +31,11 @@ class FileLock:
         self.path = path
         self._descriptor: int | None = None
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Of the held lock: a process that gets it by `pass_fds` holds the lock too, until it ends."""
+        return () if self._descriptor is None else (self._descriptor,)
+
     def acquire(self, wait_seconds: float) -> None:
         """Makes the folder and the file if need be, and writes the process id into it.
 

@@ -58,7 +58,7 @@ def load_trained(files: RunFiles, model: nn.Module, training_key: str) -> str:
     Raises: StageError in one line if they are absent, damaged or not finite, were trained by other code or numbers, or
     are not the bytes that their provenance is of.
     """
-    remedy = f"run `python -m stages.train --model {files.model} --profile {files.profile}`"
+    remedy = f"run `{files.training_command}`"
     path, record = files.weights, files.provenance
     if not is_there(path):
         raise StageError(f"{path}: no trained weights; {remedy}")

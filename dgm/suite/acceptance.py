@@ -187,8 +187,9 @@ def known_run(accepted: Accepted, root: Path = Path(".")) -> str | None:
         here = read_record(path, Provenance)
     except StageError:
         return None
-    is_same = here is not None and replace(here, mlflow_run_id=None) == provenance_of(accepted)
-    return here.mlflow_run_id if here is not None and is_same else None
+    if here is None or replace(here, mlflow_run_id=None) != provenance_of(accepted):
+        return None
+    return here.mlflow_run_id
 
 
 def overrides(rows: Iterable[Accepted]) -> list[str]:

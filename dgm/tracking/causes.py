@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from dgm.errors import StageError
 from dgm.runs.locks import LockHeldError
 from dgm.runs.system_errors import MEMORY, errno_of, reason_of, remedy_for
 from dgm.tracking.outbox import root_cause
 from dgm.tracking.secrets import PASSWORD, TOKEN, USER, VARIABLE
 from dgm.tracking.store import Store
 
+AWAY_STATUS = (408, 429, 502, 503, 504)  # the server, or what stands before it, says that it is busy
 WRITABLE = "make the folder writable"
 UNSET = f"or unset {VARIABLE} (runs are then recorded in mlflow.db in the project)"
 SQLITE_CAUSES = {  # by the beginning of SQLite's error names
@@ -28,6 +30,10 @@ SQLITE_CAUSES = {  # by the beginning of SQLite's error names
     "SQLITE_NOMEM": ("memory is used up", MEMORY),
 }
 ANY_CAUSE = ("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_READONLY")  # does not say why the system refused
+
+
+class StoreAwayError(StageError):
+    """A server did not answer, or is busy: the same command may succeed later."""
 
 
 def cause_and_remedy(error: BaseException, store: Store) -> tuple[str, str]:
@@ -75,6 +81,8 @@ def server_cause(error: BaseException) -> tuple[str, str]:
     from mlflow.exceptions import MlflowException
 
     status = error.get_http_status_code() if isinstance(error, MlflowException) else None
+    if status == 403 and "Host header" in str(error):
+        return "it does not know its own address", "start it with --allowed-hosts and this address (docs/cluster.md)"
     if status in (401, 403):
         return (
             f"it refuses the user name or password ({root_cause(error)})",
@@ -85,6 +93,16 @@ def server_cause(error: BaseException) -> tuple[str, str]:
     if is_network_error(error):
         return f"cannot be reached ({root_cause(error)})", f"start the server, correct its address, {UNSET}"
     return root_cause(error), f"correct {VARIABLE}, {UNSET}"
+
+
+def is_away(error: BaseException, store: Store) -> bool:
+    """True if a server did not answer, or said that it is busy: the same request may succeed later."""
+    from mlflow.exceptions import MlflowException
+
+    if store.database is not None:
+        return False
+    is_busy = isinstance(error, MlflowException) and error.get_http_status_code() in AWAY_STATUS
+    return is_busy or isinstance(error, TimeoutError) or is_network_error(error)
 
 
 def is_network_error(error: BaseException) -> bool:

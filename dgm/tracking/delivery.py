@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dgm.tracking.causes import is_network_error
+from dgm.tracking.causes import AWAY_STATUS, is_network_error
 from dgm.tracking.outbox import Entry, RejectedError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-RETRIED_STATUS = (401, 403, 408, 429, 502, 503, 504)  # the store, not the record, is the trouble
+RETRIED_STATUS = (401, 403, *AWAY_STATUS)  # the store, not the record, is the trouble
 
 
 def deliver(client: MlflowClient, run_id: str, batch: Sequence[Entry]) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from dgm.errors import StageError
 from dgm.runs.files import project_root
 from dgm.runs.provenance import git_commit, git_is_dirty
-from dgm.tracking.causes import cause_and_remedy
+from dgm.tracking.causes import StoreAwayError, cause_and_remedy, is_away
 from dgm.tracking.database import create_if_absent, prepare_database
 from dgm.tracking.experiment import find_experiment
 from dgm.tracking.limits import call_within
@@ -34,53 +35,75 @@ MLFLOW_DEFAULTS = {  # MLflow's own would wait minutes for a server that is not 
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs errors with tracebacks and addresses; here they become one line
 }
+Result = TypeVar("Result")
+SOURCE, COMMIT, DIRTY = "mlflow.source.name", "mlflow.source.git.commit", "git.dirty"
 OPENING_SECONDS = 12.0  # with the wait for a busy database (6 s) below 20
 
 
 def open_run(profile: str, model: str, key: str, run_id: str | None, stage: str) -> TrackedRun | UntrackedRun:
     """Goes on with run `run_id` if the store has it, else begins a run that says which one it continues.
 
+    stage: train, accept (a training from another machine) or a later one, which adds to what has ended.
     What an earlier command could not deliver is delivered first. Where recording is switched off
     (MLFLOW_TRACKING_URI=none), or MLflow is not installed and no store is named, the run keeps nothing.
-    Raises: StageError within 20 s if the store cannot be reached or used; within two minutes, of which a line on stderr
-    tells, if another process creates the database and does not come to an end.
+    Raises: StageError within 20 s if the store cannot be reached or used, StoreAwayError if it may be later; within
+    two minutes, of which a line on stderr tells, if another process creates the database and does not come to an end.
     """
     if is_tracking_off():
         return UntrackedRun()
-    store = find_store()
+    store, has_curve = find_store(), stage in ("train", "accept")
+
+    def begin(client: MlflowClient) -> TrackedRun:
+        experiment_id = find_experiment(client, store, profile)
+        deliver_kept(client, run_id)
+        run = find_run(client, run_id) or find_continuation(client, experiment_id, run_id)
+        if run is None:
+            source = source_tags(profile, model, stage)
+            if source:
+                end_abandoned_runs(client, experiment_id, store, model, key, source[SOURCE])
+            tags = new_run_tags(profile, model, key, run_id) | source
+            run = client.create_run(experiment_id, run_name=model, tags=tags)
+            return TrackedRun(client, run, {}, store.conceal, has_curve)
+        forget_status(run.info.run_id)
+        client.update_run(run.info.run_id, status="RUNNING")
+        last_steps = last_logged_steps(client, run) if has_curve else {}
+        return TrackedRun(client, run, last_steps, store.conceal, has_curve)
+
+    return use_store(store, begin, undo=lambda run: run.finish("KILLED"))
+
+
+def check_store(profile: str) -> None:
+    """Makes sure that runs of the profile can be recorded. Raises: StageError as `open_run` does."""
+    if not is_tracking_off():
+        store = find_store()
+        use_store(store, lambda client: find_experiment(client, store, profile))
+
+
+def use_store(
+    store: Store, use: Callable[[MlflowClient], Result], undo: Callable[[Result], object] | None = None
+) -> Result:
+    """What `use` returns. undo: gets it if the wait for it was interrupted. Raises: StageError as `open_run` does."""
     prepare_environment(store)
     try:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
         raise StageError(f"MLflow cannot be imported ({error}); install requirements.lock") from None
 
-    def connect() -> TrackedRun:
+    def connect() -> Result:
         if store.database is not None:
             prepare_database(store, store.database)
-        client = MlflowClient(tracking_uri=store.uri)
-        experiment_id = find_experiment(client, store, profile)
-        deliver_kept(client, run_id)
-        run = find_run(client, run_id) or find_continuation(client, experiment_id, run_id)
-        if run is None:
-            if stage == "train":
-                end_abandoned_runs(client, experiment_id, store, model, key)
-            tags = new_run_tags(profile, model, key, run_id) | source_tags(profile, model, stage)
-            run = client.create_run(experiment_id, run_name=model, tags=tags)
-            return TrackedRun(client, run, {}, store.conceal, stage == "train")
-        forget_status(run.info.run_id)
-        client.update_run(run.info.run_id, status="RUNNING")
-        last_steps = last_logged_steps(client, run) if stage == "train" else {}
-        return TrackedRun(client, run, last_steps, store.conceal, stage == "train")
+        return use(MlflowClient(tracking_uri=store.uri))
 
     try:
         if store.database is not None:
             create_if_absent(store.database, OPENING_SECONDS)
-        return call_within(OPENING_SECONDS, connect, undo=lambda run: run.finish("KILLED"))
+        return call_within(OPENING_SECONDS, connect, undo=undo)
     except StageError:
         raise
     except Exception as error:  # each kind of store fails in its own way
         reason, remedy = cause_and_remedy(error, store)
-        raise StageError(f"MLflow store {store.shown} cannot be used: {store.conceal(reason)}; {remedy}") from None
+        kind = StoreAwayError if is_away(error, store) else StageError
+        raise kind(f"MLflow store {store.shown} cannot be used: {store.conceal(reason)}; {remedy}") from None
 
 
 def prepare_environment(store: Store) -> None:
@@ -116,15 +139,17 @@ def find_continuation(client: MlflowClient, experiment_id: str, run_id: str | No
     return next(iter(client.search_runs([experiment_id], f"tags.continues = '{run_id}'", max_results=1)), None)
 
 
-def end_abandoned_runs(client: MlflowClient, experiment_id: str, store: Store, model: str, key: str) -> None:
-    """Marks as KILLED what a training of this model with these settings that was killed here left RUNNING.
+def end_abandoned_runs(
+    client: MlflowClient, experiment_id: str, store: Store, model: str, key: str, command: str
+) -> None:
+    """Marks as KILLED what this command for this model with these settings, killed here before, left RUNNING.
 
-    To be called by the process that holds the scratch lock of (profile, model, key), so that the process of such a run
-    is gone. In the project's own database the project may have had another place before.
+    A training is called by the process that holds the scratch lock of (profile, model, key), so that the process of
+    such a run is gone. In the project's own database the project may have had another place before.
     """
     here = f"= '{place()}'" if not store.is_own else f"LIKE '{place().partition(':')[0]}:%'"
     running = f"attributes.status = 'RUNNING' and tags.model = '{model}' and tags.key = '{key}' and tags.place {here}"
-    for run in client.search_runs([experiment_id], running):
+    for run in client.search_runs([experiment_id], f"{running} and tags.`{SOURCE}` = '{command}'"):
         client.set_terminated(run.info.run_id, "KILLED")
 
 
@@ -134,26 +159,34 @@ def place() -> str:
 
 
 def new_run_tags(profile: str, model: str, key: str, continued_id: str | None) -> dict[str, str]:
-    """What the run is and which code made it; an entry that is not known is left out."""
+    """What the run is; an entry that is not known is left out."""
     tags = {
         "model": model,
         "profile": profile,
         "key": key,
         "place": place(),
         "dvc.exp": os.environ.get("DVC_EXP_NAME"),
-        "mlflow.source.git.commit": git_commit(),
-        "git.dirty": None if (is_dirty := git_is_dirty()) is None else str(is_dirty).lower(),
         "continues": continued_id,
     }
     return {name: value for name, value in tags.items() if value}
 
 
 def source_tags(profile: str, model: str, stage: str) -> dict[str, str]:
-    """The command that a run is from, where the list of runs shows it; a run that is taken over here is from none."""
+    """The command that a run is from, where the list of runs shows it; of a training also which code it is.
+
+    A run that was recorded in another store before is from none here. Whatever was trained elsewhere has the code that
+    its provenance names.
+    """
+    if stage == "accept":
+        return {SOURCE: "python -m stages.accept"}
     if stage != "train":
         return {}
-    command = f"python -m stages.train --model {model} --profile {profile}"
-    return {"mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
+    tags = {SOURCE: f"python -m stages.train --model {model} --profile {profile}", "mlflow.source.type": "LOCAL"}
+    if (commit := git_commit()) is not None:
+        tags[COMMIT] = commit
+    if (is_dirty := git_is_dirty()) is not None:
+        tags[DIRTY] = str(is_dirty).lower()
+    return tags
 
 
 def last_logged_steps(client: MlflowClient, run: Run) -> dict[str, int]:

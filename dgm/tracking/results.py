@@ -19,7 +19,7 @@ from dgm.runs.records import Compression, Metrics, Provenance, read_record
 from dgm.tracking.experiment import NOTE
 from dgm.tracking.limits import call_within
 from dgm.tracking.logged_model import log_model, log_model_figures, logged_model
-from dgm.tracking.mlflow_store import open_run
+from dgm.tracking.mlflow_store import COMMIT, DIRTY, open_run
 from dgm.tracking.tracked_run import TrackedRun
 from dgm.tracking.untracked_run import UntrackedRun
 
@@ -45,9 +45,7 @@ class About:
         return self.note.replace("RUN_ID", run_id)
 
 
-def record_results(
-    profile: str, models: Iterable[str], keys: Mapping[str, str], about: Mapping[str, About] | None = None
-) -> None:
+def record_results(profile: str, models: Iterable[str], keys: Mapping[str, str], about: Mapping[str, About]) -> None:
     """Metrics of the test and the training images, samples and the model itself, of each that has been trained.
 
     keys: what a result of the code and the settings of now carries; others are not recorded. The files are written by
@@ -63,13 +61,12 @@ def record_results(
         except StageError as error:
             print(f"warning: results are not recorded: {error}", file=sys.stderr)
             return
-        said = (about or {}).get(model)
+        said = about[model]
         with run:
             run.set_tags(training_tags(provenance))
-            if said is not None:
-                run.set_tags({"family": said.family, NOTE: said.note_of(run.run_id)})
+            run.set_tags({"family": said.family, NOTE: said.note_of(run.run_id)})
             if (metrics := current_metrics(files, keys[model])) is not None:
-                run.set_tags({"likelihood": metrics.likelihood, "tier": said.tier if said else None})
+                run.set_tags({"likelihood": metrics.likelihood, "tier": said.tier})
                 record_current(run, files, metrics, provenance, said)
             record_files(run, [files.curve, files.metrics, files.samples])
 
@@ -78,8 +75,8 @@ def training_tags(provenance: Provenance) -> dict[str, str | None]:
     """Who trained the model: the code, the machine and the versions that its figures may depend on."""
     dirty = provenance.git_is_dirty
     return {
-        "mlflow.source.git.commit": provenance.git_commit,
-        "git.dirty": None if dirty is None else str(dirty).lower(),
+        COMMIT: provenance.git_commit,
+        DIRTY: None if dirty is None else str(dirty).lower(),
         **machine_tags(provenance.device, provenance.packages),
     }
 
@@ -96,14 +93,14 @@ def current_metrics(files: RunFiles, key: str) -> Metrics | None:
 
 
 def record_current(
-    run: TrackedRun | UntrackedRun, files: RunFiles, metrics: Metrics, provenance: Provenance, said: About | None
+    run: TrackedRun | UntrackedRun, files: RunFiles, metrics: Metrics, provenance: Provenance, said: About
 ) -> None:
     """The figures, and the model where its weights are: they have to be those of the figures and of this training."""
     values: dict[str, float | None] = {
         "test_bits_per_subpixel": metrics.test_bits_per_subpixel,
         "test_standard_error": metrics.test_standard_error,
         "final_train_bits_per_subpixel": metrics.train_bits_per_subpixel,
-        "published_test_bits_per_subpixel": said.published if said else None,
+        "published_test_bits_per_subpixel": said.published,
         "parameters": metrics.parameters,
         **{f"term/{term}": bits for term, bits in metrics.terms_bits_per_subpixel.items()},
     }
@@ -113,7 +110,7 @@ def record_current(
     measured_ms = int(files.metrics.stat().st_mtime * 1000)
     run.log_figures(figures, measured_ms)
     digest = metrics.weights_sha256
-    if isinstance(run, TrackedRun) and said and digest and digest == provenance.weights_sha256:
+    if isinstance(run, TrackedRun) and digest and digest == provenance.weights_sha256:
         shown = {name: value for name, value in figures.items() if not name.startswith("term/")}
         record_model(run, files, digest, said, shown | {"train_seconds": provenance.train_seconds}, measured_ms)
 

@@ -20,7 +20,7 @@ from tests.tiny import TRAINED
 
 DOCUMENT = read_document(Path(__file__).parents[2] / "params.yaml")
 TIMED = ("gpu", "published")
-PUBLISHED_SIZES = {  # weights of the architectures that the papers trained; the neighbourhood network has no paper
+PUBLISHED_SIZES = {  # weights of the architectures that the papers trained; two have no paper
     "pixelcnn": 5_340_416,
     "pixelcnn_pp": 53_659_080,
     "gated_pixelcnn": 13_415_424,
@@ -28,6 +28,7 @@ PUBLISHED_SIZES = {  # weights of the architectures that the papers trained; the
     "diagonal_bilstm": 8_837_888,
     "ride": 713_132,
     "neighbourhood": 2_961_611,
+    "hourglass": 49_229_955,
     "nice": 77_340_416,
     "real_nvp": 19_649_172,
     "vae": 8_564_631,

@@ -18,7 +18,8 @@ LOCK = "schema: '2.0'\nstages:\n  check:\n    cmd: python\n    deps:\n    - path
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "proof").mkdir()
+    for path in PIPELINES:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
     for path in ("params.yaml", *PIPELINES):
         shutil.copyfile(ROOT / path, tmp_path / path)
     (tmp_path / "dvc.lock").write_text(LOCK, encoding="utf-8")
@@ -45,6 +46,7 @@ def test_the_files_of_the_repository_and_a_project_without_a_lock_are_fine(proje
         ("dvc.lock", b"\xff", "byte 1 is not UTF-8"),
         ("dvc.lock", LOCK + "  a: \0", "unacceptable character"),
         ("proof/dvc.lock", "stages: [", r"line 1: .*`git checkout proof/dvc\.lock`"),
+        ("scaling/dvc.lock", "stages: [", r"line 1: .*`git checkout scaling/dvc\.lock`"),
         ("dvc.yaml", "stages:\n  check: {cmd: x", r"line .*; mend that line, or `git checkout dvc\.yaml`"),
         ("dvc.yaml", "stages:\n  check: {cmd: x}\n", "lacks the stages download, evaluate, report, train; mend"),
         ("dvc.yaml", "", "has no stages"),
@@ -75,6 +77,7 @@ def test_what_our_reader_takes_dvc_takes_too(project: Path) -> None:
     source = (project / "params.yaml").read_bytes()[:900]
     (project / "dvc.yaml").unlink()
     (project / "proof" / "dvc.yaml").unlink()
+    (project / "scaling" / "dvc.yaml").unlink()
     rng = random.Random(0)
     num_read = 0
     for _ in range(150):

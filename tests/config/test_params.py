@@ -69,6 +69,19 @@ def test_a_number_in_quotes_is_explained(values: dict[str, Any]) -> None:
         assert len(str(caught.value)) < 200
 
 
+def test_figures_are_of_all_test_images_and_of_enough_training_images(values: dict[str, Any]) -> None:
+    counts = values["common"]["cpu"]["evaluation"]
+    counts["num_test_images"], counts["num_train_images"] = 9999, 1999
+    with pytest.raises(ConfigError) as caught:
+        validate(params_of(values), "cpu")
+    assert str(caught.value).splitlines() == [
+        "common.cpu.evaluation.num_test_images: must be 10000 outside the smoke profile, got 9999",
+        "common.cpu.evaluation.num_train_images: must be at least 2000 outside the smoke profile, got 1999",
+    ]
+    counts["num_test_images"], counts["num_train_images"] = 10000, 2000
+    validate(params_of(values), "cpu")
+
+
 @pytest.mark.parametrize("bad", [0, -1, 2.5, True, None, "many"])
 def test_mistyped_values_name_the_value(values: dict[str, Any], bad: object) -> None:
     values["models"]["uniform"]["cpu"]["compression"] = {"num_images": bad}

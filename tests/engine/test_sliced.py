@@ -23,13 +23,13 @@ from dgm.runs.checkpoint import Scratch
 from dgm.runs.records import CurvePoint
 from dgm.seeds import generator_for, seed_global
 from tests.processes import in_ranks
-from tests.tiny import SMALL, UntrackedRun, random_images, tiny_training, untrained_model
+from tests.tiny import PLAIN, SMALL, UntrackedRun, random_images, tiny_training, untrained_model
 
 SLICES = 3  # two processes have unequal shares of them
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "dropout": ("pixelcnn_pp", {"dropout": 0.5}, {"optimizer": "muon"}),
     "batch_norm": ("real_nvp", {"norm": "batch_norm"}, {"ema_decay": 0.99}),
-    "muon": ("pixelcnn", {}, {"optimizer": "muon", "muon_learning_rate": 0.02, "gradient_clip": 0.1}),
+    "muon": ("pixelcnn", PLAIN, {"optimizer": "muon", "muon_learning_rate": 0.02, "gradient_clip": 0.1}),
     "idle": ("made", {}, {"optimizer": "adamw"}),  # some of its weights have no gradient
 }
 RESUMED = ("batch_norm", "muon")
@@ -108,14 +108,14 @@ def test_batch_norm_sees_slices_and_its_counters_count_steps(tmp_path: Path) -> 
 
 
 def test_without_noise_slices_learn_what_the_plain_loop_learns(tmp_path: Path) -> None:
-    """A step of the mean gradient, whatever it was cut into; a pixel CNN has neither dropout nor batch norm."""
+    """A step of the mean gradient, whatever it was cut into; a pixel CNN that scores all pixels draws nothing."""
     changes = {"horizontal_flip": False, "optimizer": "muon"}
     sliced = run(ALONE, tmp_path / "sliced", "muon", **changes)
-    name, _, training = CASES["muon"]
+    name, model_changes, training = CASES["muon"]
     values = {"batch_size": 12, "max_steps": 3, "validate_every": 2, "validation_batch_size": 7}
     config = TrainingConfig.model_validate(tiny_training(**{**values, **training, **changes}))
     seed_global(1)
-    model: Any = untrained_model(name, SMALL).double()
+    model: Any = untrained_model(name, SMALL, changes=model_changes).double()
     with Scratch("smoke", name, "key", tmp_path / "plain") as scratch:
         session = Session(scratch, UntrackedRun(), None, 1e9)
         plain = Trainer(model, random_images(SMALL, 50), random_images(SMALL, 20, 1), config, 1, session).run()

@@ -12,16 +12,19 @@ from torch import Tensor
 from dgm.models.diagonal_bilstm import DiagonalBiLSTM, DiagonalBiLSTMConfig, DiagonalBiLSTMLayer
 from dgm.types import CIFAR10, ImageSpec
 from tests import test_model_contract as contract
+from tests.tiny import PLAIN
 
 
 def test_published_size() -> None:
-    model = DiagonalBiLSTM(CIFAR10, DiagonalBiLSTMConfig(num_hidden=128, num_layers=12, num_head_features=1024))
+    model = DiagonalBiLSTM(
+        CIFAR10, DiagonalBiLSTMConfig(num_hidden=128, num_layers=12, num_head_features=1024, **PLAIN)
+    )
     assert model.num_parameters() == 8_837_888
 
 
 @pytest.mark.parametrize(("row", "column", "allowed"), [(16, 0, 512), (16, 16, 528), (16, 31, 543), (31, 16, 1008)])
 def test_one_layer_sees_every_pixel_before(row: int, column: int, allowed: int) -> None:
-    config = DiagonalBiLSTMConfig(num_hidden=3, num_layers=1, num_head_features=3)
+    config = DiagonalBiLSTMConfig(num_hidden=3, num_layers=1, num_head_features=3, **PLAIN)
     model = DiagonalBiLSTM(ImageSpec(channels=3, height=32, width=32, levels=2), config).double()
     with torch.no_grad():
         for parameter in model.parameters():  # positive: no paths cancel and no ReLU dies

@@ -9,10 +9,11 @@ import torch
 
 from dgm.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig, gate
 from dgm.types import CIFAR10
+from tests.tiny import PLAIN
 
 
 def test_full_size_has_13_4_million_parameters() -> None:
-    config = GatedPixelCNNConfig(num_features=128, num_layers=15, kernel_size=5, num_head_features=1024)
+    config = GatedPixelCNNConfig(num_features=128, num_layers=15, kernel_size=5, num_head_features=1024, **PLAIN)
     assert GatedPixelCNN(CIFAR10, config).num_parameters() == 13_415_424
 
 
@@ -35,7 +36,7 @@ def test_gate_is_tanh_times_sigmoid() -> None:
 )
 def test_field_of_view_of_fifteen_layers(kernel_size: int, row: int, column: int, num_visible: int) -> None:
     """No blind spot: with 3x3 kernels only the reach ends, with 5x5 all earlier pixels are seen."""
-    config = GatedPixelCNNConfig(num_features=3, num_layers=15, kernel_size=kernel_size, num_head_features=3)
+    config = GatedPixelCNNConfig(num_features=3, num_layers=15, kernel_size=kernel_size, num_head_features=3, **PLAIN)
     model = GatedPixelCNN(CIFAR10, config).double()
     with torch.no_grad():  # positive and small: no gate is saturated, no path cancels
         for parameter in model.parameters():

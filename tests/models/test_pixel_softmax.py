@@ -9,14 +9,14 @@ import torch
 
 from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.types import CIFAR10, ImageSpec
-from tests.tiny import random_images, untrained_model
+from tests.tiny import PLAIN, random_images, untrained_model
 
 SPEC = ImageSpec(3, 4, 4, 4)
 CONVOLUTIONS = ("pixelcnn", "gated_pixelcnn")
 
 
 def untrained(name: str, spec: ImageSpec) -> TrainedAutoregressiveModel:
-    model = untrained_model(name, spec)
+    model = untrained_model(name, spec, changes=PLAIN)
     assert isinstance(model, TrainedAutoregressiveModel)
     return model
 

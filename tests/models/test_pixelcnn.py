@@ -7,10 +7,11 @@ import torch
 
 from dgm.models.pixelcnn import PixelCNN, PixelCNNConfig
 from dgm.types import CIFAR10
+from tests.tiny import PLAIN
 
 
 def test_published_size_has_5_34_million_parameters() -> None:
-    model = PixelCNN(CIFAR10, PixelCNNConfig(num_features=128, num_blocks=15, num_head_features=1024))
+    model = PixelCNN(CIFAR10, PixelCNNConfig(num_features=128, num_blocks=15, num_head_features=1024, **PLAIN))
     assert model.num_parameters() == 5_340_416
 
 
@@ -18,7 +19,7 @@ def test_published_size_has_5_34_million_parameters() -> None:
 def test_field_of_view_of_fifteen_layers(row: int, column: int, num_visible: int) -> None:
     """The 7x7 field and the blind wedge to the upper right, counted in pixels."""
     torch.manual_seed(0)
-    model = PixelCNN(CIFAR10, PixelCNNConfig(num_features=3, num_blocks=15, num_head_features=3))
+    model = PixelCNN(CIFAR10, PixelCNNConfig(num_features=3, num_blocks=15, num_head_features=3, **PLAIN))
     with torch.no_grad():  # positive weights and inputs: no ReLU can hide a path
         for parameter in model.parameters():
             parameter.fill_(0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dgm.distributions.categorical import log_prob
+from dgm.distributions.categorical import log_pmf, log_prob
 from dgm.nets.masked_conv import feature_degrees, logit_degrees
 from dgm.nets.softmax_head import CachedSoftmaxHead, CosineLogits, SoftmaxHead
 from dgm.types import ImageSpec
@@ -61,9 +61,9 @@ def test_weight_rows_are_channels_then_levels() -> None:
 def test_cached_equals_whole() -> None:
     head = randomized_head()
     features = torch.randn(3, 4, 1, 1, dtype=torch.float64)
-    whole = head.log_pmf(features)[:, :, 0, 0]
+    whole = log_pmf(head.logits(features))[:, 0, 0]
     with torch.no_grad():
-        cached = CachedSoftmaxHead(head, 3)
+        cached = CachedSoftmaxHead(head, 3, None)
         for degree in range(3):
-            log_pmf = cached.log_pmf(features[:, feature_degrees(4, SPEC) == degree, 0, 0], degree)
-            assert torch.allclose(log_pmf, whole[:, degree], rtol=0, atol=1e-12)
+            of_degree = cached.log_pmf(features[:, feature_degrees(4, SPEC) == degree, 0, 0], degree)
+            assert torch.allclose(of_degree, whole[:, degree], rtol=0, atol=1e-12)

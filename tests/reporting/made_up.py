@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from dgm.runs.atomic import array_digest, write_array
-from dgm.runs.files import RunFiles
+from dgm.runs.checked import write_json
+from dgm.runs.files import BUDGETS, BudgetFiles, RunFiles
 from dgm.runs.records import Compression, CurvePoint, Metrics, Provenance, write_curve, write_record
+from dgm.runs.scaling_records import ScalingPoint
 from dgm.types import CIFAR10, ImageSpec
 from dgm.units import bits_per_subpixel_to_nats
 
@@ -51,6 +53,22 @@ PROVENANCE = Provenance(
     peak_memory_bytes=2**30,
 )
 COMPRESSION = Compression("made up", "cpu", 3.46, 3.4575, 100, 132864, True, "decoded")
+SCALED = ScalingPoint(
+    model="made",
+    profile="cpu",
+    budget="one",
+    likelihood="exact",
+    validation_bits_per_subpixel=3.987654321098765,
+    standard_error=0.0131,
+    num_images=2000,
+    training_flops=2 * 10**12,
+    num_steps=1000,
+    images_seen=8000,
+    train_seconds=100.5,
+    device="cpu",
+    key="key",
+    weights_sha256="0" * 64,
+)
 CURVE = (
     CurvePoint(0, 0, 0.0, 8.0, 8.0),
     CurvePoint(1, 32, 0.1, 7.5, 7.6),
@@ -97,3 +115,14 @@ def whole_run(root: Path, model: str, **changes: Any) -> RunFiles:
     write_curve(files.curve, CURVE)
     write_array(files.nats("test"), nats)
     return files
+
+
+def measured(root: Path, model: str, *bits: float, **changes: Any) -> list[BudgetFiles]:
+    """Writes what was measured with a quarter, one and four times the budget; fewer where fewer figures are given."""
+    written: list[BudgetFiles] = []
+    for (budget, factor), value in zip(BUDGETS.items(), bits, strict=False):
+        files = BudgetFiles("cpu", model, root, budget)
+        found = {"validation_bits_per_subpixel": value, "training_flops": round(factor * SCALED.training_flops)}
+        write_json(files.scaling, replace(SCALED, model=model, budget=budget, **found | changes))
+        written.append(files)
+    return written

@@ -35,8 +35,8 @@ def test_readable_rows_of_an_exact_model_and_a_bound(tmp_path: Path) -> None:
     table = result_tables(rows, "cpu")["cifar10_pixelrnn"]
     cells = {row[0]: row[1:] for row in table.cells}
     assert table.notes == ()  # current and scored on all images: nothing to add to the unit
-    assert cells["PixelCNN"] == ("3.14 (3.08)", "3.457 ± 0.008", "3.400", "exact", "untested")
-    assert cells["NICE"] == ("4.48", "≤ 4.484 ± 0.008", "≤ 3.400", "dequantized", "untested")
+    assert cells["PixelCNN"] == ("3.14 (3.08)", "3.457 ± 0.008", "3.400 ± 0.008", "exact", "untested")
+    assert cells["NICE"] == ("4.48", "≤ 4.484 ± 0.008", "≤ 3.400 ± 0.008", "dequantized", "untested")
     assert cells["Row LSTM"] == ("3.07 (3.00)", "", "", "", "published only")
 
 
@@ -77,6 +77,18 @@ def test_stale_and_partly_scored_rows_are_marked_where_they_show(tmp_path: Path)
         STALE_NOTE,
     )
     assert tables["cifar10_pixelcnn_pp"].notes == ()
+
+
+def test_fewer_training_images_than_test_images_are_said_under_the_table(tmp_path: Path) -> None:
+    metrics(tmp_path, "ride", num_train_images=2000, train_standard_error=0.0132)
+    rows = result_rows("cpu", {"ride": "key"}, tmp_path)
+    table = result_tables(rows, "cpu")["cifar10_pixelrnn"]
+    assert {row[0]: row[3] for row in table.cells}["RIDE"] == "3.400 ± 0.013"
+    assert table.notes == (
+        "Train: the figure of 2,000 training images, the same for every model, with its standard error.",
+    )
+    (record,) = (each for each in parsed(results_csv(rows)) if each["model"] == "ride")
+    assert (record["num_train_images"], record["train_standard_error"]) == ("2000", "0.0132")
 
 
 def test_csv_keeps_every_digit_and_leaves_empty_cells_empty(tmp_path: Path) -> None:

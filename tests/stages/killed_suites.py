@@ -1,8 +1,8 @@
 """A folder with what a suite needs, and suites in it that are killed: for tests, and for a campaign of any length.
 
-`python -m tests.stages.killed_suites --rounds 20 --seconds 60` starts a suite of real rows that often, kills it by
-SIGKILL at a random moment, and checks that no process is left, that every finished stage of a row is whole, and that
-both what was packed by then and what is packed afterwards is accepted.
+`python -m tests.stages.killed_suites --rounds 20` starts a suite of real rows that often, kills it by SIGKILL, each
+time with more or fewer of its stages finished, and checks that no process is left, that every finished stage of a row
+is whole, and that both what was packed by then and what is packed afterwards is accepted.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from pathlib import Path
 import numpy as np
 
 from dgm.data import verify
-from dgm.registry import MODELS
+from dgm.model_api.contracts import GradientTrained
+from dgm.registry import MODELS, model_class
 from dgm.suite.acceptance import Arrival, read_arrival
 from dgm.suite.packing import pack_suite
-from dgm.suite.row import STAGES, digest_of, read_row
+from dgm.suite.row import STAGES, digest_of, log_file, read_row
 
 ROOT = Path(__file__).parents[2]
 PARTS = Path(".work/suite/smoke/parts")
+DELAY_SECONDS = 4.0  # between a stage that is whole and the kill, at most
 PATCH = """
 from dgm.data import verify
 verify.TRAIN_SHA256, verify.TEST_SHA256 = {!r}, {!r}
@@ -112,32 +114,75 @@ def check_killed(machine: Path) -> list[str]:
     return [f"{model}:{stage}" for model, stages in finished.items() for stage in stages]
 
 
-def campaign(rounds: int, seconds: float, models: Sequence[str]) -> None:
-    """Kills so many suites, each within so many seconds of its start."""
+def num_whole(models: Sequence[str]) -> int:
+    """How many stages the suite here has finished."""
+    rows = [read_row("smoke", model) for model in models]
+    return sum(len(row.files) for row in rows if row is not None)
+
+
+def stages_begun(models: Sequence[str]) -> list[str]:
+    """What the suite here is in the midst of, as row:stage. Raises: AssertionError if a row has failed."""
+    begun: list[str] = []
+    for model in models:
+        if (log := log_file("smoke", model)).exists():
+            assert "Traceback" not in log.read_text(), log.read_text()
+            row = read_row("smoke", model)
+            begun += [f"{model}:{stage}" for stage in STAGES[0 if row is None else len(row.files) :][:1]]
+    return begun
+
+
+def moments(rounds: int, num_stages: int) -> list[int]:
+    """How many stages are to be whole before each kill: from 1 to all but one, spread evenly, in random order."""
+    spread = [1 + number * (num_stages - 1) // rounds for number in range(rounds)]
+    return random.sample(spread, rounds)
+
+
+def campaign(rounds: int, minutes: float, models: Sequence[str]) -> None:
+    """Kills so many suites of so many minutes, each a random time after as many stages were whole as `moments` says.
+
+    The stages, not the clock, say when: a clock would cut most suites of a busy machine before they have anything. One
+    that ends by itself before is started again, with more minutes.
+    """
+    by_gradient = [model for model in models if issubclass(model_class(model), GradientTrained)]
+    num_with_row = num_in_training = 0
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         machine = make_machine(Path(folder))
-        for number in range(1, rounds + 1):
-            for left in (".work", "runs", "reports", "later"):
-                shutil.rmtree(machine / left, ignore_errors=True)
-            suite = started(machine, 10, *models)
-            after = random.uniform(0, seconds)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                suite.wait(after)
-            is_over = suite.poll() is not None
-            suite.send_signal(signal.SIGKILL)
-            suite.communicate()
-            found = check_killed(machine)
-            how = "ended before" if is_over else "killed after"
-            print(f"{number}: {how} {after:.1f} s; whole: {' '.join(found) or 'nothing'}", flush=True)
+        for number, moment in enumerate(moments(rounds, len(models) * len(STAGES)), start=1):
+            while (seconds := seconds_until_killed(machine, moment, minutes, models)) is None:
+                check_killed(machine)
+                minutes *= 1.5
+                print(f"{number}: ended by itself; again with {minutes:g} minutes", flush=True)
+            found, begun = check_killed(machine), stages_begun(models)
+            num_with_row += any(stage.endswith(f":{STAGES[-1]}") for stage in found)
+            num_in_training += any(f"{model}:{STAGES[0]}" in begun for model in by_gradient)
+            print(f"{number}: killed after {seconds:.1f} s in {' '.join(begun)}; whole: {' '.join(found)}", flush=True)
+    print(f"{rounds} kills, {num_with_row} with a finished row, {num_in_training} in a training by gradient")
+
+
+def seconds_until_killed(machine: Path, moment: int, minutes: float, models: Sequence[str]) -> float | None:
+    """Starts a suite in the folder, which holds none yet, and kills it; None if it ended by itself before."""
+    for left in (".work", "runs", "reports", "later"):
+        shutil.rmtree(machine / left, ignore_errors=True)
+    began = time.monotonic()
+    suite = started(machine, minutes, *models)
+    while num_whole(models) < moment and suite.poll() is None:
+        time.sleep(0.05)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        suite.wait(random.uniform(0, DELAY_SECONDS))
+    is_killed = suite.poll() is None
+    suite.send_signal(signal.SIGKILL)
+    seconds = time.monotonic() - began
+    suite.communicate()
+    return seconds if is_killed else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60.0, help="the latest moment of a kill")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of a suite")
     parser.add_argument("--models", nargs="+", default=["uniform", "histogram_per_channel", "made"])
     given = parser.parse_args()
-    campaign(given.rounds, given.seconds, given.models)
+    campaign(given.rounds, given.minutes, given.models)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dgm.runs.files import RunFiles
 from dgm.runs.records import CurvePoint, Provenance, read_record, write_curve, write_record
 from dgm.suite.acceptance import Accepted
 from dgm.suite.row import Row
+from dgm.tracking.mlflow_store import open_run
 from stages.accept import line_of, take_over
 from stages.dvc_command import dvc
 
@@ -23,7 +25,20 @@ ROOT = Path(__file__).parents[2]
 
 FILES = RunFiles("gpu", "nice")
 THERE = Provenance(
-    "nice", "gpu", "H100", 31.0, 50, 5, None, None, None, None, None, "2026-01-01T00:00:00+00:00", {}, None
+    model="nice",
+    profile="gpu",
+    device="H100",
+    train_seconds=31.0,
+    images_seen=50,
+    num_steps=5,
+    forward_flops_per_image=None,
+    training_flops_per_image=None,
+    mlflow_run_id=None,
+    git_commit="c" * 40,
+    git_is_dirty=False,
+    finished_at="2026-01-01T00:00:00+00:00",
+    packages={"torch": "2.11.0"},
+    peak_memory_bytes=None,
 )
 
 
@@ -42,6 +57,12 @@ def arrived(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Accepted
     write_record(there.provenance, THERE)
     paths = {FILES.curve: there.curve, FILES.provenance: there.provenance}
     return row("train", files={here.as_posix(): path.read_bytes() for here, path in paths.items()})
+
+
+def make_commit(project: Path) -> None:
+    """What is checked out here, which has trained nothing."""
+    for words in (["init"], ["commit", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words, "-q"], cwd=project, check=True)
 
 
 @pytest.fixture
@@ -68,6 +89,44 @@ def test_a_run_is_replayed_into_the_store_and_provenance_names_it(
     assert dvc_calls == [
         ("repro", "download", "check"), ("repro", "check"), ("commit", "-f", "train@gpu-nice"), ("report", "gpu"),
     ]  # fmt: skip
+
+
+def test_its_tags_are_those_of_the_machine_that_trained(
+    project: Path, arrived: Accepted, dvc_calls: list[tuple[str, ...]], client: MlflowClient
+) -> None:
+    make_commit(project)
+    take_over([arrived])
+    here = read_record(FILES.provenance, Provenance)
+    assert here is not None and here.mlflow_run_id is not None
+    tags = client.get_run(here.mlflow_run_id).data.tags
+    assert tags["mlflow.source.name"] == "python -m stages.accept" and "mlflow.source.type" not in tags
+    said = {name: tags.get(name) for name in ("mlflow.source.git.commit", "git.dirty", "device", "version.torch")}
+    assert list(said.values()) == ["c" * 40, "false", "H100", "2.11.0"]
+    assert tags["family"] == "flow" and here.mlflow_run_id in tags["mlflow.note.content"]
+    assert not [name for name in tags if name.startswith("version.") and name != "version.torch"]
+
+
+def test_where_the_machine_knew_no_commit_none_is_said(
+    project: Path, arrived: Accepted, dvc_calls: list[tuple[str, ...]], client: MlflowClient
+) -> None:
+    make_commit(project)
+    data = arrived.files[FILES.provenance.as_posix()].replace(f'"{"c" * 40}"'.encode(), b"null")
+    take_over([replace(arrived, files={**arrived.files, FILES.provenance.as_posix(): data})])
+    here = read_record(FILES.provenance, Provenance)
+    assert here is not None and here.mlflow_run_id is not None
+    assert "mlflow.source.git.commit" not in client.get_run(here.mlflow_run_id).data.tags
+
+
+def test_accepting_does_not_end_a_training_that_is_going_on(
+    arrived: Accepted, dvc_calls: list[tuple[str, ...]], client: MlflowClient
+) -> None:
+    training = open_run("gpu", "nice", "a" * 16, None, "train")
+    left = open_run("gpu", "nice", "a" * 16, None, "accept")  # as if this acceptance had been killed
+    take_over([arrived])
+    statuses = [client.get_run(run.run_id).info.status for run in (training, left)]
+    assert statuses == ["RUNNING", "KILLED"]
+    training.finish("FINISHED")
+    left.finish("RUNNING")
 
 
 def test_accepted_again_a_row_keeps_its_run(

@@ -11,6 +11,7 @@ from dgm.config.parse import ConfigError
 from dgm.distributions.gaussian import NotPositiveDefiniteError
 from dgm.errors import StageError
 from dgm.runs.atomic import atomic_file
+from dgm.tracking.causes import StoreAwayError
 from stages.cli import Terminated, run_stage
 
 
@@ -22,6 +23,15 @@ def test_an_expected_failure_is_one_line(kind: type[Exception]) -> None:
     with pytest.raises(SystemExit) as stopped:
         run_stage(fails)
     assert stopped.value.code == "error: the covariance of block 3 is not usable: fit on more images"
+
+
+def test_a_store_that_is_away_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise StoreAwayError("no answer within 12 s")
+
+    with pytest.raises(SystemExit) as stopped:
+        run_stage(fails)
+    assert stopped.value.code == 69 and capsys.readouterr().err == "error: no answer within 12 s\n"
 
 
 def test_a_mistake_of_the_program_keeps_its_traceback() -> None:

@@ -25,8 +25,9 @@ FILES = {
     "training_curves.png",
     "ladder.png",
     "ppca_ladder.png",
+    "scaling.png",
     *(f"cifar10_{table}.{kind}" for table in ("pixelrnn", "pixelcnn_pp", "all") for kind in ("md", "csv", "tex")),
-    *(f"{table}.{kind}" for table in ("reference_codecs", "compute") for kind in ("md", "csv", "tex")),
+    *(f"{table}.{kind}" for table in ("reference_codecs", "compute", "scaling") for kind in ("md", "csv", "tex")),
 }
 
 

@@ -39,14 +39,14 @@ def trained(client: MlflowClient, project: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_figures_and_terms_reach_the_run_of_the_training(client: MlflowClient, trained: str) -> None:
-    record_results("cpu", ["vae", "not trained"], {"vae": "now", "not trained": "now"})
+    record_results("cpu", ["vae", "not trained"], {"vae": "now", "not trained": "now"}, {"vae": ABOUT})
     metrics = client.get_run(trained).data.metrics
     assert metrics["test_bits_per_subpixel"] == 4.5 and metrics["term/kl_layer_01"] == 1.5
     assert [file.path for file in client.list_artifacts(trained)] == ["vae.json"]
 
 
 def test_figures_of_other_code_or_settings_are_not_recorded(client: MlflowClient, trained: str) -> None:
-    record_results("cpu", ["vae"], {"vae": "later"})
+    record_results("cpu", ["vae"], {"vae": "later"}, {"vae": ABOUT})
     assert "test_bits_per_subpixel" not in client.get_run(trained).data.metrics
 
 
@@ -54,7 +54,7 @@ def test_a_store_that_cannot_be_used_is_a_warning(
     trained: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    record_results("cpu", ["vae"], {"vae": "now"})
+    record_results("cpu", ["vae"], {"vae": "now"}, {"vae": ABOUT})
     assert "warning: results are not recorded: MLflow store" in capsys.readouterr().err
 
 

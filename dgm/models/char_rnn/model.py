@@ -20,6 +20,7 @@ from dgm.model_api.contracts import Objective, TrainedAutoregressiveModel
 from dgm.models.char_rnn.lstm_stepper import LSTMStepper
 from dgm.nets.level_logits import LevelLogits
 from dgm.nets.sequence import SubpixelEmbedding, from_sequence, shifted, to_sequence
+from dgm.seeds import number_below
 from dgm.types import Images, ImageSpec
 
 
@@ -87,7 +88,7 @@ class CharRNN(TrainedAutoregressiveModel[CharRNNConfig]):
     def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
         """Nats of one segment, scaled to a whole image. With segments this is an estimate; scoring never uses it."""
         rows, height = self.config.segment_rows or self.spec.height, self.spec.height
-        first_row = int(torch.randint(height - rows + 1, (), generator=generator, device=generator.device))
+        first_row = number_below(height - rows + 1, generator)
         subpixels_per_row = self.spec.width * self.spec.channels
         first, last = first_row * subpixels_per_row, (first_row + rows) * subpixels_per_row
         values = to_sequence(images)

@@ -29,7 +29,7 @@ from dgm.models.made.causal_regression import causal_regression
 from dgm.models.made.masked_stepper import LinkStepper, MaskedStepper
 from dgm.nets.layer_list import LayerList
 from dgm.nets.sequence import from_sequence, in_raster_order, to_sequence
-from dgm.seeds import generator_for
+from dgm.seeds import generator_for, number_below
 from dgm.types import Images, ImageSpec
 
 INITIAL_RESIDUAL_SCALE = 0.05  # logistic scale in [-1, 1] units, before prepare has measured it
@@ -203,7 +203,7 @@ class MADE(TrainedAutoregressiveModel[MADEConfig]):
 
     def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
         """Nats under one mask drawn from all, as in the paper; scoring averages the ensemble's joints."""
-        mask = int(torch.randint(self.config.num_masks, (), generator=generator, device=generator.device))
+        mask = number_below(self.config.num_masks, generator)
         nats = self.log_prob_of_mask(to_sequence(images), mask)
         return Objective(loss=-nats, nats=nats.detach())
 

@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from dgm.config.parse import Config
-from dgm.distributions.discretized_logistic import MAX_ABS_LOG_SCALE, unit_from_levels
-from dgm.distributions.logistic_mixture import MIN_LOG_SCALE, LogisticMixture, num_mixture_parameters
-from dgm.distributions.mixture_log_prob import mixture_log_prob
+from dgm.distributions.discretized_logistic import unit_from_levels
+from dgm.distributions.logistic_mixture import num_mixture_parameters
 from dgm.distributions.precision import at_least_float32
+from dgm.distributions.relative_mixture import RelativeMixture
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import AutoregressiveModel, GradientTrained, Objective
 from dgm.models.neighbourhood.conditionals import NeighbourhoodConditionals
@@ -99,43 +99,13 @@ class Neighbourhood(GradientTrained[NeighbourhoodConfig], AutoregressiveModel[Ne
         """The network's outputs. Shapes: (P, F) -> (num_mixture_parameters, P)."""
         return self.net(features)
 
-    def _mixture_of(self, pixels: Pixels) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits (M, P), means without the earlier channels (C, M, P), log-scales (C, M, P), coefficients (pairs, M, P)
-        of the residuals of the earlier channels."""
-        channels = self.spec.channels
-        groups = at_least_float32(self.parameters_of(pixels.features))
-        groups = groups.unflatten(0, (num_mixture_parameters(channels, 1), -1))
-        num_pairs = channels * (channels - 1) // 2
-        logits, means, log_scales, coefficients = groups.split([1, channels, channels, num_pairs])
-        means = torch.addcmul(pixels.prediction.unsqueeze(1), means, pixels.scale)
-        log_scales = (log_scales + pixels.scale.log()).clamp(MIN_LOG_SCALE, MAX_ABS_LOG_SCALE)
-        row, column = torch.tril_indices(channels, channels, -1, device=means.device)
-        return logits.squeeze(0), means, log_scales, coefficients + self.local.coefficients[row, column].view(-1, 1, 1)
-
-    def _log_prob(self, pixels: Pixels) -> Tensor:
-        """log P(pixel | those before it). Shapes: P pixels -> (P,)."""
-        logits, means, log_scales, coefficients = self._mixture_of(pixels)
-        residual = pixels.x - pixels.prediction
-        conditional = [means[0]]
-        for channel in range(1, self.spec.channels):
-            first = channel * (channel - 1) // 2
-            earlier = coefficients[first : first + channel] * residual[:channel].unsqueeze(1)
-            conditional.append(means[channel] + earlier.sum(dim=0))
-        return mixture_log_prob(pixels.x, logits, torch.stack(conditional), log_scales, self.spec.levels)
-
-    def mixture(self, pixels: Pixels) -> LogisticMixture:
-        """The distributions of P pixels; their means are those where the earlier channels are 0 in [-1, 1] units."""
-        logits, means, log_scales, coefficients = self._mixture_of(pixels)
-        shifted = [means[0]]
-        for channel in range(1, self.spec.channels):
-            first = channel * (channel - 1) // 2
-            earlier = coefficients[first : first + channel] * pixels.prediction[:channel].unsqueeze(1)
-            shifted.append(means[channel] - earlier.sum(dim=0))
-        log_weights = torch.log_softmax(logits, dim=0).T
-        means, log_scales, coefficients = (
-            each.permute(2, 0, 1) for each in (torch.stack(shifted), log_scales, coefficients)
+    def mixture_of(self, pixels: Pixels) -> RelativeMixture:
+        """The distributions of P pixels."""
+        outputs = at_least_float32(self.parameters_of(pixels.features))
+        outputs = outputs.unflatten(0, (num_mixture_parameters(self.spec.channels, 1), -1))
+        return RelativeMixture.from_outputs(
+            outputs, pixels.prediction, pixels.scale, self.local.coefficients, self.spec.levels
         )
-        return LogisticMixture(log_weights, means, log_scales, coefficients, self.spec.levels)
 
     def objective(self, images: Images, generator: torch.Generator, progress: float) -> Objective:
         """-log P(image), estimated without bias from random pixels of each image."""
@@ -144,7 +114,7 @@ class Neighbourhood(GradientTrained[NeighbourhoodConfig], AutoregressiveModel[Ne
         pixel = torch.randint(self.spec.num_pixels, shape, generator=generator, device=generator.device)
         image = torch.arange(len(images), device=images.device).repeat_interleave(count)
         pixels = self.reader(self.planes(images), image, pixel.flatten().to(images.device))
-        nats = self._log_prob(pixels).view(shape).double().mean(dim=1) * self.spec.num_pixels
+        nats = self.mixture_of(pixels).log_prob(pixels.x).view(shape).double().mean(dim=1) * self.spec.num_pixels
         return Objective(loss=-nats, nats=nats.detach())
 
     def log_prob(self, images: Images) -> Tensor:
@@ -154,7 +124,14 @@ class Neighbourhood(GradientTrained[NeighbourhoodConfig], AutoregressiveModel[Ne
 
     def _log_prob_of_few(self, images: Images) -> Tensor:
         values = images.permute(0, 2, 3, 1).flatten(0, 2).long()
-        return self.mixture(self._all_pixels(images)).log_prob(values).view(len(images), -1).double().sum(dim=1)
+        return (
+            self.mixture_of(self._all_pixels(images))
+            .mixture()
+            .log_prob(values)
+            .view(len(images), -1)
+            .double()
+            .sum(dim=1)
+        )
 
     def _all_pixels(self, images: Images) -> Pixels:
         num_pixels = self.spec.num_pixels
@@ -164,7 +141,7 @@ class Neighbourhood(GradientTrained[NeighbourhoodConfig], AutoregressiveModel[Ne
 
     def log_pmf(self, images: Images) -> Tensor:
         values = images.permute(0, 2, 3, 1).flatten(0, 2).long()
-        log_pmf = self.mixture(self._all_pixels(images)).log_pmf(values)
+        log_pmf = self.mixture_of(self._all_pixels(images)).mixture().log_pmf(values)
         return log_pmf.unflatten(0, (len(images), self.spec.height, self.spec.width)).permute(0, 3, 1, 2, 4)
 
     def conditionals(self, num_images: int) -> Conditionals:

@@ -13,13 +13,21 @@ from pydantic import Field
 from torch import Tensor
 
 from dgm.config.parse import Config
-from dgm.distributions.discretized_logistic import unit_from_levels
-from dgm.distributions.logistic_mixture import LogisticMixture, MixtureChain, initial_mixture_parameters
+from dgm.distributions.discretized_logistic import MAX_ABS_LOG_SCALE, unit_from_levels
+from dgm.distributions.logistic_mixture import (
+    MIN_LOG_SCALE,
+    LogisticMixture,
+    initial_mixture_parameters,
+    num_mixture_parameters,
+)
+from dgm.distributions.mixture_log_prob import means_given, mixture_log_prob
+from dgm.distributions.precision import at_least_float32
 from dgm.model_api.ancestral import Conditionals
 from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.models.pixelcnn_pp.shifted_conv import DataInitialized, PointwiseConv2d
 from dgm.models.pixelcnn_pp.two_stream import TwoStreamNet
 from dgm.models.pixelcnn_pp.two_stream_cache import TwoStreamCache
+from dgm.nets.mixture_conditionals import MixtureConditionals
 from dgm.types import Images, ImageSpec
 
 
@@ -77,9 +85,13 @@ class PixelCNNpp(TrainedAutoregressiveModel[PixelCNNppConfig]):
             hook.remove()
 
     def parameters_of_mixture(self, x: Tensor) -> Tensor:
-        """The head's outputs. Shapes: [-1, 1] floats (N, C, H, W) -> (N, H, W, num_mixture_parameters)."""
-        features = self.net(torch.cat([x, torch.ones_like(x[:, :1])], dim=1))
-        return self.head(F.elu(features)).permute(0, 2, 3, 1)
+        """The head's outputs, the positions last in memory.
+
+        Shapes: [-1, 1] floats (N, C, H, W) -> (N, H, W, num_mixture_parameters).
+        """
+        features = F.elu(self.net(torch.cat([x, torch.ones_like(x[:, :1])], dim=1))).permute(0, 2, 3, 1)
+        outputs = torch.addmm(self.head.bias.unsqueeze(1), self.head.kernel().flatten(1), features.flatten(0, 2).T)
+        return outputs.unflatten(1, features.shape[:3]).permute(1, 2, 3, 0)
 
     def mixture(self, images: Images) -> LogisticMixture:
         """Distributions of all pixels given the earlier ones. Shapes: uint8 (N, C, H, W) -> mixture of (N, H, W)."""
@@ -87,8 +99,17 @@ class PixelCNNpp(TrainedAutoregressiveModel[PixelCNNppConfig]):
         return LogisticMixture.from_parameters(self.parameters_of_mixture(x), self.spec.channels, self.spec.levels)
 
     def log_prob(self, images: Images) -> Tensor:
-        per_pixel = self.mixture(images).log_prob(images.permute(0, 2, 3, 1).long())
-        return per_pixel.double().sum(dim=(1, 2))
+        x = unit_from_levels(images, self.spec.levels, self.head.bias.dtype)
+        parameters = at_least_float32(self.parameters_of_mixture(x)).permute(3, 0, 1, 2).flatten(1)
+        values = x.to(parameters.dtype).transpose(0, 1).flatten(1)
+        channels = self.spec.channels
+        groups = parameters.unflatten(0, (num_mixture_parameters(channels, 1), -1))
+        num_pairs = channels * (channels - 1) // 2
+        logits, means, log_scales, coefficients = groups.split([1, channels, channels, num_pairs])
+        means = means_given(means, torch.tanh(coefficients), values)
+        log_scales = log_scales.clamp(MIN_LOG_SCALE, MAX_ABS_LOG_SCALE)
+        per_pixel = mixture_log_prob(values, logits[0], means, log_scales, self.spec.levels)
+        return per_pixel.double().unflatten(0, (len(images), -1)).sum(dim=1)
 
     def log_pmf(self, images: Images) -> Tensor:
         return self.mixture(images).log_pmf(images.permute(0, 2, 3, 1).long()).permute(0, 3, 1, 2, 4)
@@ -97,32 +118,19 @@ class PixelCNNpp(TrainedAutoregressiveModel[PixelCNNppConfig]):
         return PixelCNNppConditionals(self, num_images)
 
 
-class PixelCNNppConditionals(Conditionals):
-    """The network runs incrementally, once per pixel; the mixture's chain serves the pixel's channels."""
+class PixelCNNppConditionals(MixtureConditionals):
+    """The network runs incrementally, once per pixel."""
 
+    @torch.no_grad()
     def __init__(self, model: PixelCNNpp, num_images: int) -> None:
         self.model = model
         self.cache = TwoStreamCache(model.net, num_images, model.spec.width)
-        self.head = model.head.kernel().detach().flatten(1).T
-        self.chain: MixtureChain | None = None
-        self.pixel: list[Tensor] = []
+        self.head = model.head.kernel().flatten(1).T
+        super().__init__(model.spec, self.head.dtype)
 
-    @torch.no_grad()
-    def log_pmf(self) -> Tensor:
-        return self._current_chain().log_pmf()
+    def next_mixture(self) -> LogisticMixture:
+        parameters = torch.addmm(self.model.head.bias, F.elu(self.cache.features()), self.head)
+        return LogisticMixture.from_parameters(parameters, self.spec.channels, self.spec.levels)
 
-    @torch.no_grad()
-    def push(self, values: Tensor) -> None:
-        spec = self.model.spec
-        self._current_chain().push(values)
-        self.pixel.append(unit_from_levels(values, spec.levels, self.head.dtype))
-        if len(self.pixel) == spec.channels:
-            self.cache.push(torch.stack([*self.pixel, torch.ones_like(self.pixel[0])], dim=1))
-            self.chain, self.pixel = None, []
-
-    def _current_chain(self) -> MixtureChain:
-        if self.chain is None:
-            parameters = torch.addmm(self.model.head.bias, F.elu(self.cache.features()), self.head)
-            spec = self.model.spec
-            self.chain = MixtureChain(LogisticMixture.from_parameters(parameters, spec.channels, spec.levels))
-        return self.chain
+    def push_pixel(self, x: Tensor) -> None:
+        self.cache.push(torch.cat([x, torch.ones_like(x[:, :1])], dim=1))

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgm.models.pixelcnn_pp.activations import activate, dropout_mask, gated_residual
+
 Window = Literal["down", "down_right"]
 KERNELS: dict[Window, tuple[int, int]] = {"down": (2, 3), "down_right": (2, 2)}
 INITIAL_DIRECTION = 0.05  # standard deviation of weight-normalised directions, as in the authors' code
@@ -27,11 +29,6 @@ def shift_down(x: Tensor) -> Tensor:
 def shift_right(x: Tensor) -> Tensor:
     """Every column moved right by one, zeros on the left. Shapes: (N, C, H, W) unchanged."""
     return F.pad(x, (1, 0))[..., :-1]
-
-
-def concat_elu(x: Tensor, dim: int = 1) -> Tensor:
-    """ELU of x and of -x, side by side. Shapes: (N, C, ...) -> (N, 2 C, ...)."""
-    return F.elu(torch.cat([x, -x], dim=dim), inplace=True)
 
 
 class DataInitialized(nn.Module):
@@ -61,7 +58,7 @@ class DataInitialized(nn.Module):
         )
 
     @torch.no_grad()
-    def initialize_from(self, inputs: tuple[Tensor]) -> None:
+    def initialize_from(self, inputs: tuple[Tensor, ...]) -> None:
         """Scales kernel and bias so that each channel of this batch's output has mean 0 and deviation `init_scale`.
 
         A forward pre-hook; hence forward and not a call, which would run the hook again.
@@ -123,25 +120,39 @@ class PointwiseConv2d(DataInitialized):
     def __init__(self, in_channels: int, out_channels: int, init_scale: float = 1.0, weight_norm: bool = True) -> None:
         super().__init__((out_channels, in_channels, 1, 1), 0, init_scale, weight_norm)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.kernel(), self.bias)
+    def forward(self, activated: Tensor, other: Tensor | None = None) -> Tensor:
+        """With `other`, the inputs are the concatenated ELU of two maps side by side, given as that of each.
+
+        Shapes: both (N, in / 2, H, W).
+        """
+        weight = self.kernel().flatten(1)
+        rows = activated.permute(0, 2, 3, 1)
+        if other is None:
+            return F.linear(rows, weight, self.bias).permute(0, 3, 1, 2)
+        of_first, of_other = weight.unflatten(1, (2, 2, -1)).unbind(2)  # each (out, sign, features)
+        y = F.linear(rows, of_first.flatten(1), self.bias)
+        other_rows = other.permute(0, 2, 3, 1).flatten(0, 2)
+        y = torch.addmm(y.flatten(0, 2), other_rows, of_other.flatten(1).T).view_as(y)
+        return y.permute(0, 3, 1, 2)
 
 
 class GatedResnet(nn.Module):
-    """x + a * sigmoid(b), with a and b from two convolutions; a second input enters between them.
+    """x + a * sigmoid(b), with a and b from two convolutions; other maps enter between them.
 
-    Shapes: x (N, features, H, W), auxiliary (N, aux_features, H, W) -> (N, features, H, W).
+    Shapes: x (N, features, H, W); the concatenated ELU of x, and of up to two other maps, each (N, 2 features, H, W) ->
+    (N, features, H, W). num_linked: how many other maps there are.
     """
 
-    def __init__(self, features: int, window: Window, aux_features: int, dropout: float, weight_norm: bool) -> None:
+    def __init__(self, features: int, window: Window, num_linked: int, dropout: float, weight_norm: bool) -> None:
         super().__init__()
+        num_inputs = 2 * features * num_linked
         self.entry = ShiftedConv2d(2 * features, features, window, weight_norm=weight_norm)
-        self.link = PointwiseConv2d(2 * aux_features, features, weight_norm=weight_norm) if aux_features else None
-        self.dropout = nn.Dropout(dropout)
+        self.link = PointwiseConv2d(num_inputs, features, weight_norm=weight_norm) if num_linked else None
+        self.dropout = dropout
         self.exit = ShiftedConv2d(2 * features, 2 * features, window, init_scale=0.1, weight_norm=weight_norm)
 
-    def forward(self, x: Tensor, auxiliary: Tensor | None = None) -> Tensor:
-        y = self.entry(concat_elu(x))
-        if self.link is not None and auxiliary is not None:
-            y = y + self.link(concat_elu(auxiliary))
-        return x + F.glu(self.exit(self.dropout(concat_elu(y))), dim=1)
+    def forward(self, x: Tensor, activated: Tensor, *linked: Tensor) -> Tensor:
+        y = self.entry(activated)
+        mask = dropout_mask(activated.shape, self.dropout, like=y) if self.training and self.dropout else None
+        link = None if self.link is None else self.link(*linked)
+        return gated_residual(x, self.exit(activate(y, link, mask)))

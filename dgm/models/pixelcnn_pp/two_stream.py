@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dgm.models.pixelcnn_pp.activations import activate
 from dgm.models.pixelcnn_pp.shifted_conv import (
     GatedResnet,
     ShiftedConv2d,
@@ -32,17 +33,17 @@ class TwoStreamNet(nn.Module):
     ) -> None:
         super().__init__()
 
-        def blocks(window: Window, num: int, aux_features: int) -> LayerList[GatedResnet]:
-            return LayerList(GatedResnet(features, window, aux_features, dropout, weight_norm) for _ in range(num))
+        def blocks(window: Window, num: int, num_linked: int) -> LayerList[GatedResnet]:
+            return LayerList(GatedResnet(features, window, num_linked, dropout, weight_norm) for _ in range(num))
 
         self.stem_u = ShiftedConv2d(in_channels, features, "down", weight_norm=weight_norm)
         self.stem_above = ShiftedConv2d(in_channels, features, "down", kernel_size=(1, 3), weight_norm=weight_norm)
         self.stem_left = ShiftedConv2d(in_channels, features, "down_right", kernel_size=(2, 1), weight_norm=weight_norm)
         sizes = [num_resnets + 1] * (num_stages - 1) + [num_resnets]  # short-cuts per stage: blocks and the map before
         self.encoder_u = LayerList(blocks("down", num_resnets, 0) for _ in sizes)
-        self.encoder_ul = LayerList(blocks("down_right", num_resnets, features) for _ in sizes)
-        self.decoder_u = LayerList(blocks("down", size, features) for size in sizes)
-        self.decoder_ul = LayerList(blocks("down_right", size, 2 * features) for size in sizes)
+        self.encoder_ul = LayerList(blocks("down_right", num_resnets, 1) for _ in sizes)
+        self.decoder_u = LayerList(blocks("down", size, 1) for size in sizes)
+        self.decoder_ul = LayerList(blocks("down_right", size, 2) for size in sizes)
         steps = range(num_stages - 1)
         self.shrink_u = LayerList(
             ShiftedConv2d(features, features, "down", stride=2, weight_norm=weight_norm) for _ in steps
@@ -54,23 +55,31 @@ class TwoStreamNet(nn.Module):
         self.expand_ul = LayerList(ShiftedConvTranspose2d(features, features, "down_right", weight_norm) for _ in steps)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
         u = shift_down(self.stem_u(x))
         ul = shift_down(self.stem_above(x)) + shift_right(self.stem_left(x))
-        shortcuts = [(u, ul)]
+        active_u, active_ul = activate(u), activate(ul)
+        shortcuts = [(active_u, active_ul)]
         for stage in range(len(self.encoder_u)):
             if stage > 0:
                 u, ul = self.shrink_u[stage - 1](u), self.shrink_ul[stage - 1](ul)
-                shortcuts.append((u, ul))
+                active_u, active_ul = activate(u), activate(ul)
+                shortcuts.append((active_u, active_ul))
             for block_u, block_ul in zip(self.encoder_u[stage], self.encoder_ul[stage], strict=True):
-                u = block_u(u)
-                ul = block_ul(ul, u)
-                shortcuts.append((u, ul))
+                u = block_u(u, active_u)
+                active_u = activate(u)
+                ul = block_ul(ul, active_ul, active_u)
+                active_ul = activate(ul)
+                shortcuts.append((active_u, active_ul))
         shortcuts.pop()
         for stage in reversed(range(len(self.decoder_u))):
             for block_u, block_ul in zip(self.decoder_u[stage], self.decoder_ul[stage], strict=True):
                 shortcut_u, shortcut_ul = shortcuts.pop()
-                u = block_u(u, shortcut_u)
-                ul = block_ul(ul, torch.cat([u, shortcut_ul], dim=1))
+                u = block_u(u, active_u, shortcut_u)
+                active_u = activate(u)
+                ul = block_ul(ul, active_ul, active_u, shortcut_ul)
+                active_ul = activate(ul)
             if stage > 0:
                 u, ul = self.expand_u[stage - 1](u), self.expand_ul[stage - 1](ul)
+                active_u, active_ul = activate(u), activate(ul)
         return ul

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgm.models.pixelcnn_pp.shifted_conv import GatedResnet, ShiftedConv2d, concat_elu
+from dgm.models.pixelcnn_pp.activations import concat_elu
+from dgm.models.pixelcnn_pp.shifted_conv import GatedResnet, ShiftedConv2d
 from dgm.models.pixelcnn_pp.two_stream import TwoStreamNet
 
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from dgm.distributions.logistic_mixture import LogisticMixture, initial_mixture_parameters, num_mixture_parameters
 from dgm.nets.masked_conv import degree_mask, input_degrees
+from dgm.nets.neighbour_regression import NeighbourStepper
 from dgm.nets.pixel_head import CachedPixelHead, PixelHead
-from dgm.types import Images, ImageSpec
+from dgm.types import ImageSpec
 
 
 class MixtureHead(PixelHead):
@@ -49,16 +50,17 @@ class MixtureHead(PixelHead):
         parameters = F.linear(hidden, self.masked_weight().flatten(0, 1), self.head_bias.flatten())
         return LogisticMixture.from_parameters(parameters.unflatten(-1, self.head_bias.shape), 1, self.spec.levels)
 
-    def log_prob(self, features: Tensor, images: Images) -> Tensor:
-        values = images.permute(0, 2, 3, 1).unsqueeze(-1)
-        return self.mixture(features).log_prob(values).flatten(1).sum(dim=1, dtype=torch.float64)
+    def nats_of_pixels(self, features: Tensor, values: Tensor) -> Tensor:
+        """log-probability of some pixels of each image. Shapes: (N, Q, I), (N, Q, C) -> (N,) float64."""
+        mixture = self.mixture(features.transpose(1, 2).unsqueeze(3))
+        return mixture.log_prob(values.unsqueeze(2).unsqueeze(4)).flatten(1).sum(dim=1, dtype=torch.float64)
 
-    def log_pmf(self, features: Tensor) -> Tensor:
+    def logits(self, features: Tensor) -> Tensor:
         mixture = self.mixture(features)
         nothing_earlier = mixture.log_weights.new_zeros((*mixture.log_weights.shape[:-1], 1))
-        return mixture.log_pmf(nothing_earlier).squeeze(-2).permute(0, 3, 1, 2, 4)
+        return mixture.log_pmf(nothing_earlier).squeeze(-2)
 
-    def cached(self, num_images: int) -> CachedMixtureHead:
+    def cached(self, num_images: int, start: NeighbourStepper | None) -> CachedMixtureHead:
         return CachedMixtureHead(self, num_images)
 
 

@@ -10,7 +10,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config.parse import Config
 from dgm.families.pixel_rnn import (
     NUM_GATES,
     CachedPixelRNN,
@@ -22,20 +21,22 @@ from dgm.families.pixel_rnn import (
     state_weight,
     update_cell,
 )
+from dgm.families.started_softmax import StartedSoftmaxConfig, chosen
 from dgm.model_api.ancestral import Conditionals
 from dgm.models.row_lstm.mixture_head import MixtureHead
 from dgm.nets.cached_conv import CachedConv, CachedPointwise, degree_slices
 from dgm.nets.lstm_scan import row_pattern, scan
 from dgm.nets.masked_conv import MaskedConv2d, feature_degrees
 from dgm.nets.softmax_head import SoftmaxHead
-from dgm.types import ImageSpec
+from dgm.types import Images, ImageSpec
 
 
-class RowLSTMConfig(Config):
+class RowLSTMConfig(StartedSoftmaxConfig):
     """num_hidden: h of the paper; the residual stream has 2h. Published: 128, 12 layers, head of 1024.
 
     num_mixtures: components of each sub-pixel's mixture of discretized logistics, in place of the softmax; 0 is the
     published softmax. The paper asks which is better (section 5.3); `dvc exp run` answers it here, see the README.
+    The start is one of a softmax: a mixture has none, whatever `num_start_images` says.
     """
 
     num_hidden: int = Field(gt=0)
@@ -76,11 +77,19 @@ class RowLSTM(PixelRNN[RowLSTMConfig, RowLSTMLayer]):
 
     def __init__(self, spec: ImageSpec, config: RowLSTMConfig) -> None:
         super().__init__(spec, config)
+        if config.num_mixtures:
+            self.start = None
         stream = self.build(RowLSTMLayer, config.num_hidden, config.num_layers)
         if config.num_mixtures:
             self.readout = MixtureHead(stream, config.num_head_features, spec, config.num_mixtures)
         else:
-            self.readout = SoftmaxHead(stream, config.num_head_features, spec)
+            self.readout = SoftmaxHead(stream, config.num_head_features, spec, self.start is not None)
+
+    def nats_at(self, images: Images, pixels: Tensor | None) -> Tensor:
+        if not isinstance(self.readout, MixtureHead):
+            return super().nats_at(images, pixels)
+        values = chosen(images.flatten(2).transpose(1, 2), pixels)
+        return self.readout.nats_of_pixels(chosen(self.pixel_features(images), pixels), values)
 
     @torch.no_grad()
     def conditionals(self, num_images: int) -> Conditionals:

@@ -4,6 +4,7 @@ Source: van den Oord et al. (2016), arXiv 1609.03499; the paper models audio and
 Differs: dilations are counted in sub-pixels, pixels and rows, so that the left neighbour (one pixel back) and the
 upper one (one row back) are one hop away; the paper's doubling dilations are `subpixel_dilations` 1, 2, ..., 512 with
 the other two lists empty. No mu-law companding: the levels of an image are few. Horizontal position is not given.
+Training may start at a fitted regression and compute its loss at some pixels (dgm/families/started_softmax.py).
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from dgm.config.parse import Config
 from dgm.distributions import categorical
+from dgm.families.started_softmax import StartedSoftmax, StartedSoftmaxConfig
 from dgm.model_api.ancestral import Conditionals
-from dgm.model_api.contracts import TrainedAutoregressiveModel
 from dgm.models.wavenet.dilated_stack import DilatedStack, DilatedStepper
-from dgm.nets.level_logits import LevelLogits
-from dgm.nets.sequence import SubpixelEmbedding, from_sequence, shifted, to_sequence
+from dgm.nets.level_logits import LevelLogits, full_precision_linear
+from dgm.nets.neighbour_regression import NUM_SHAPES, added
+from dgm.nets.sequence import SubpixelEmbedding, shifted, to_sequence
+from dgm.nets.zero_layers import zero_layer
 from dgm.types import Images, ImageSpec
 
 Dilations = list[Annotated[int, Field(gt=0)]]
 
 
-class WaveNetConfig(Config):
+class WaveNetConfig(StartedSoftmaxConfig):
     """One cycle of layers has the sub-pixel dilations, then the pixel and the row dilations; cycles repeat."""
 
     num_residual_features: int = Field(gt=0)
@@ -46,7 +48,7 @@ class WaveNetConfig(Config):
         return cycle * self.num_cycles
 
 
-class WaveNet(TrainedAutoregressiveModel[WaveNetConfig]):
+class WaveNet(StartedSoftmax[WaveNetConfig]):
     """Sum of skips -> ReLU -> linear -> ReLU -> linear -> softmax over levels."""
 
     config_type = WaveNetConfig
@@ -58,17 +60,25 @@ class WaveNet(TrainedAutoregressiveModel[WaveNetConfig]):
         self.stack = DilatedStack(num_residual, num_skip, config.dilations(spec))
         self.head_features = nn.Sequential(nn.ReLU(), nn.Linear(num_skip, num_skip), nn.ReLU())
         self.head = LevelLogits(num_skip, spec.levels)
+        self.head_shapes = nn.Linear(num_skip, NUM_SHAPES) if self.start is not None else None
+        if self.head_shapes is not None:
+            zero_layer(self.head_shapes)
 
-    def logits(self, values: Tensor) -> Tensor:
-        """Logits of the levels of every sub-pixel. Shapes: (N, T) int64 -> (N, T, levels)."""
-        return self.head(self.head_features(self.stack(self.embedding(shifted(values, self.spec)))))
+    def pixel_features(self, images: Images) -> Tensor:
+        skips = self.stack(self.embedding(shifted(to_sequence(images), self.spec)))
+        return skips.reshape(len(images), self.spec.num_pixels, -1)  # sub-pixels of a pixel side by side
 
-    def log_prob(self, images: Images) -> Tensor:
-        values = to_sequence(images)
-        return categorical.log_prob(self.logits(values), values)
+    def network_logits(self, features: Tensor) -> Tensor:
+        weight, bias = self.last_layer()
+        hidden = self.head_features(features.unflatten(-1, (self.spec.channels, -1)))
+        return full_precision_linear(hidden, weight, bias)
 
-    def log_pmf(self, images: Images) -> Tensor:
-        return from_sequence(categorical.log_pmf(self.logits(to_sequence(images))), self.spec)
+    def last_layer(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the logits and, with a start, of the amounts of its shapes. Shapes: (O, S), (O,)."""
+        weight, bias = self.head.linear()
+        if self.head_shapes is None:
+            return weight, bias
+        return torch.cat([weight, self.head_shapes.weight]), torch.cat([bias, self.head_shapes.bias])
 
     def conditionals(self, num_images: int) -> Conditionals:
         return WaveNetConditionals(self, num_images)
@@ -81,7 +91,8 @@ class WaveNetConditionals(Conditionals):
     def __init__(self, model: WaveNet, num_images: int) -> None:
         self.model = model
         self.stepper = DilatedStepper(model.stack, num_images)
-        self.features_of_value, self.head = model.embedding.table(), model.head.linear()
+        self.features_of_value, self.head = model.embedding.table(), model.last_layer()
+        self.start = model.start_stepper(num_images)
         self.position = 0
         self._advance(torch.full((num_images,), model.spec.levels, device=model.device))
 
@@ -90,6 +101,8 @@ class WaveNetConditionals(Conditionals):
 
     def push(self, values: Tensor) -> None:
         self.position += 1
+        if self.start is not None:
+            self.start.push(values)
         if self.position < self.model.spec.num_subpixels:
             self._advance(values)
 
@@ -98,4 +111,4 @@ class WaveNetConditionals(Conditionals):
         channel = self.model.embedding.channel.weight[self.position % self.model.spec.channels]
         skip = self.stepper.step(self.features_of_value[previous] + channel)
         logits = nn.functional.linear(self.model.head_features(skip), *self.head)
-        self.next_log_pmf = categorical.log_pmf(logits)
+        self.next_log_pmf = categorical.log_pmf(logits if self.start is None else added(logits, *self.start.levels()))

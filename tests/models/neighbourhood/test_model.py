@@ -72,7 +72,7 @@ def test_it_starts_at_the_linear_prediction() -> None:
     torch.nn.init.zeros_(model.net.head.weight)
     images = random_images(SMALL, 2, seed=3)
     pixels = model._all_pixels(images)
-    mixture = model.mixture(pixels)
+    mixture = model.mixture_of(pixels).mixture()
     x = pixels.x.T
     residual = (pixels.x - pixels.prediction).T
     for channel in range(3):

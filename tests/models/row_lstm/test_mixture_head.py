@@ -35,7 +35,7 @@ def test_conditionals_see_features_up_to_their_degree(degree: int) -> None:
         for parameter in head.parameters():
             parameter.abs_()
     features = torch.ones(1, 4, 1, 1, dtype=torch.float64, requires_grad=True)
-    head.log_pmf(features)[0, degree, 0, 0, 1].backward()
+    head.logits(features)[0, 0, 0, degree, 1].backward()
     assert features.grad is not None
     assert torch.equal(features.grad.flatten() != 0, degree >= DEGREES)
 
@@ -44,8 +44,9 @@ def test_log_prob_gathers_from_a_normalised_log_pmf() -> None:
     head, images = randomized_head(), random_images(SPEC, 2)
     features = torch.randn(2, 4, 2, 2, dtype=torch.float64)
     with torch.no_grad():
-        log_pmf = head.log_pmf(features)
-        log_prob = head.log_prob(features, images)
+        log_pmf = head.logits(features).permute(0, 3, 1, 2, 4)
+        values = images.flatten(2).transpose(1, 2)
+        log_prob = head.nats_of_pixels(features.flatten(2).transpose(1, 2), values)
     torch.testing.assert_close(log_pmf.exp().sum(dim=-1), torch.ones(2, 3, 2, 2, dtype=torch.float64))
     gathered = log_pmf.gather(-1, images.long().unsqueeze(-1)).flatten(1).sum(dim=1)
     torch.testing.assert_close(log_prob, gathered, rtol=0, atol=1e-10)
@@ -55,8 +56,8 @@ def test_cached_equals_whole() -> None:
     head = randomized_head()
     features = torch.randn(3, 4, 1, 1, dtype=torch.float64)
     with torch.no_grad():
-        whole = head.log_pmf(features)[:, :, 0, 0]
-        cached = head.cached(3)
+        whole = head.logits(features)[:, 0, 0]
+        cached = head.cached(3, None)
         for degree in range(3):
             log_pmf = cached.log_pmf(features[:, degree == DEGREES, 0, 0], degree)
             torch.testing.assert_close(log_pmf, whole[:, degree], rtol=0, atol=1e-10)

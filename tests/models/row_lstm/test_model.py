@@ -8,9 +8,9 @@ import torch
 from dgm.models.row_lstm.model import RowLSTM, RowLSTMConfig
 from dgm.nets.softmax_head import SoftmaxHead
 from dgm.types import CIFAR10, ImageSpec
-from tests.tiny import random_images
+from tests.tiny import PLAIN, random_images
 
-TINY = RowLSTMConfig(num_hidden=4, num_layers=2, num_head_features=7, num_mixtures=0)
+TINY = RowLSTMConfig(num_hidden=4, num_layers=2, num_head_features=7, num_mixtures=0, **PLAIN)
 
 
 def random_model(spec: ImageSpec, config: RowLSTMConfig = TINY) -> RowLSTM:
@@ -34,7 +34,9 @@ def visible_pixels(model: RowLSTM, row: int, column: int) -> int:
 
 
 def test_published_size() -> None:
-    model = RowLSTM(CIFAR10, RowLSTMConfig(num_hidden=128, num_layers=12, num_head_features=1024, num_mixtures=0))
+    model = RowLSTM(
+        CIFAR10, RowLSTMConfig(num_hidden=128, num_layers=12, num_head_features=1024, num_mixtures=0, **PLAIN)
+    )
     assert model.num_parameters() == 9_621_248
 
 
@@ -43,7 +45,7 @@ def test_published_size() -> None:
     [(12, 16, 0, 184), (12, 16, 16, 449), (12, 16, 31, 407), (12, 31, 16, 929), (2, 16, 16, 384), (2, 16, 31, 237)],
 )
 def test_receptive_field_has_the_wedge_of_the_paper(num_layers: int, row: int, column: int, expected: int) -> None:
-    config = RowLSTMConfig(num_hidden=2, num_layers=num_layers, num_head_features=2, num_mixtures=0)
+    config = RowLSTMConfig(num_hidden=2, num_layers=num_layers, num_head_features=2, num_mixtures=0, **PLAIN)
     model = RowLSTM(ImageSpec(channels=1, height=32, width=32, levels=2), config).double()
     assert visible_pixels(model, row, column) == expected
 
@@ -51,7 +53,7 @@ def test_receptive_field_has_the_wedge_of_the_paper(num_layers: int, row: int, c
 def test_the_states_above_are_not_masked() -> None:
     # an R logit depends on the B of the row above also through the recurrence alone
     spec = ImageSpec(channels=3, height=12, width=1, levels=2)
-    model = random_model(spec, RowLSTMConfig(num_hidden=6, num_layers=1, num_head_features=7, num_mixtures=0))
+    model = random_model(spec, RowLSTMConfig(num_hidden=6, num_layers=1, num_head_features=7, num_mixtures=0, **PLAIN))
     images = random_images(spec, 1).repeat(2, 1, 1, 1)
     images[1, 2, 0, 0] = 1 - images[1, 2, 0, 0]
     with torch.no_grad():

@@ -8,7 +8,7 @@ import torch
 from dgm.models.wavenet.model import WaveNet, WaveNetConfig
 from dgm.types import CIFAR10, ImageSpec
 from dgm.units import nats_to_bits_per_subpixel
-from tests.tiny import random_images
+from tests.tiny import PLAIN, random_images
 
 ALIGNED = {"subpixel_dilations": [1, 2], "pixel_dilations": [1, 2, 4, 8], "row_dilations": [1, 2, 4, 8]}
 AUDIO = {"subpixel_dilations": [2**i for i in range(10)], "pixel_dilations": [], "row_dilations": []}
@@ -22,6 +22,7 @@ def config(residual: int, skip: int, num_cycles: int, dilations: dict[str, list[
         subpixel_dilations=dilations["subpixel_dilations"],
         pixel_dilations=dilations["pixel_dilations"],
         row_dilations=dilations["row_dilations"],
+        **PLAIN,
     )
 
 
