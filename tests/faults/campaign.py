@@ -72,7 +72,7 @@ def main() -> None:
     given = parser.parse_args()
     out: Path | None = given.out or (None if given.quick else PAGE)
     command = " ".join(["python -m tests.faults.campaign", *sys.argv[1:]])
-    kinds: list[Kind] = []
+    kinds, done = list[Kind](), set[str]()
     with tempfile.TemporaryDirectory(prefix="dgm-faults-") as folder:
         models = QUICK_MODELS if given.quick else MODELS
         kept = None if given.quick else KEPT / f"{code_digest()}-{given.seed}"
@@ -82,8 +82,10 @@ def main() -> None:
             trials, few, whole = KINDS[name]
             if count := few if given.quick else math.ceil(given.part * whole):
                 kinds.append(trials(ground, count, given.quick))
+            done.add(name)
+            untried = [each for each in KINDS if each not in done]
             if out is not None:  # after each kind: it takes long
-                write_text(out, page(kinds, given.seed, command))
+                write_text(out, page(kinds, given.seed, command, untried))
     bad = sum(len(kind.bad) for kind in kinds)
     announce(f"{sum(len(kind.verdicts) for kind in kinds)} trials, {bad} bad, {core_seconds():.0f} s of one core")
     sys.exit(1 if bad else 0)

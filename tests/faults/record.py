@@ -82,8 +82,8 @@ class Kind:
         self.seconds += seconds
 
 
-def page(kinds: Sequence[Kind], seed: int, command: str) -> str:
-    """The page in Markdown."""
+def page(kinds: Sequence[Kind], seed: int, command: str, untried: Sequence[str] = ()) -> str:
+    """The page in Markdown. untried: kinds of a whole campaign that were not tried, or not yet."""
     lines = [
         "# Reliability",
         "",
@@ -101,6 +101,7 @@ def page(kinds: Sequence[Kind], seed: int, command: str) -> str:
     counts = " | ".join(f"**{total[outcome]}**" for outcome in Outcome)
     lines.append(f"| **all** | **{sum(total.values())}** | {counts} | {seconds:.0f} |")
     lines += ["", *(f"* **{kind.name}:** {kind.description}" for kind in kinds)]
+    lines += [f"* Not tried: {', '.join(untried)}"] if untried else []
     if any(kind.bad for kind in kinds):
         lines += ["", "## What must not be", ""]
         for kind in kinds:

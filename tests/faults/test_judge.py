@@ -165,9 +165,10 @@ def test_the_page_counts_every_outcome_and_says_what_was_bad() -> None:
     for number, outcome in enumerate((*Outcome, Outcome.SAME)):
         kind.add(number, f"trial {outcome.name}", Verdict(outcome, "because"))
     kind.seconds = 2.0
-    text = page([kind], 7, "python -m x")
+    text = page([kind], 7, "python -m x", ["clocks"])
     assert "| kills | 6 | 2 | 1 | 1 | 1 | 1 | 2 |" in text and "| **all** | **6** | **2** | **1** |" in text
     assert "trial WRONG: wrong: because" in text and "seed 7" in text and "trial REFUSED" not in text
+    assert "* Not tried: clocks\n" in text
 
 
 def test_a_campaign_that_was_stopped_goes_on_and_tries_the_same(tmp_path: Path) -> None:
