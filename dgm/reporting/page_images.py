@@ -17,7 +17,7 @@ from dgm.errors import StageError
 from dgm.reporting.charts import Picture
 from dgm.reporting.rows import Row
 from dgm.runs.picture import SCALE, has_completions, tile, untiled
-from dgm.runs.system_errors import unreadable
+from dgm.runs.system_errors import errno_of, reason_of, unreadable
 from dgm.small_files import check_regular, is_there
 from dgm.types import CIFAR10
 from dgm.units import nats_to_bits_per_subpixel
@@ -58,7 +58,9 @@ def read_samples(path: Path, name: str) -> Samples | None:
             pixels = np.asarray(image.convert("RGB"))
         drawn = untiled(pixels)
     except UNREADABLE as error:
-        raise StageError(f"{path}: {unreadable(error, 'draw the samples again (`dvc repro`)')}") from None
+        is_damaged, remedy = errno_of(error) is None, "draw the samples again (`dvc repro`)"
+        what = f"{reason_of(error)}; {remedy}" if is_damaged else unreadable(error, remedy)
+        raise StageError(f"{path}: {what}") from None
     caption = f"{len(drawn)} images {DRAWN}."
     text = f"{len(drawn)} images drawn from {name}"
     if has_completions(pixels):

@@ -39,6 +39,7 @@ def test_what_the_system_refuses_is_no_reason_to_delete(
     def refuse(*arguments: object, **options: object) -> None:
         raise OSError(number, os.strerror(number))
 
+    (tmp_path / "nats.npy").touch()
     monkeypatch.setattr(np, "load", refuse)
     for read in (lambda: load_arrays(tmp_path), lambda: read_array(tmp_path / "nats.npy", "run it again")):
         with pytest.raises(StageError, match=remedy) as caught:
