@@ -48,7 +48,7 @@ class Elsewhere(torch.Generator):
     """Says that it is on the other device: what is drawn where it is cannot be read there."""
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # pyright: ignore[reportIncompatibleVariableOverride]
         return ELSEWHERE
 
 

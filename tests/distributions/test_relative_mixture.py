@@ -35,12 +35,11 @@ def test_both_forms_are_one_distribution() -> None:
 def test_axes_of_pixels_may_be_more_than_one() -> None:
     relative, _, values = drawn(1.0)
     x = unit_from_levels(values, LEVELS, torch.float64).T
-    folded = RelativeMixture(
-        *(part.unflatten(-1, (8, 5)) for part in (relative.prediction, relative.logits, relative.means)),
-        relative.log_scales.unflatten(-1, (8, 5)),
-        relative.coefficients.unflatten(-1, (8, 5)),
-        LEVELS,
+    prediction, logits, means, log_scales, coefficients = (
+        part.unflatten(-1, (8, 5))
+        for part in (relative.prediction, relative.logits, relative.means, relative.log_scales, relative.coefficients)
     )
+    folded = RelativeMixture(prediction, logits, means, log_scales, coefficients, LEVELS)
     torch.testing.assert_close(folded.log_prob(x.unflatten(-1, (8, 5))).flatten(), relative.log_prob(x))
 
 

@@ -45,8 +45,8 @@ def test_without_curves_the_long_form_is_its_header() -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure, as it was when it became PNG bytes."""
     figures: list[Figure] = []
-    to_png = plots._png
-    monkeypatch.setattr(plots, "_png", lambda figure: figures.append(figure) or to_png(figure))
+    to_png = plots.png
+    monkeypatch.setattr(plots, "png", lambda figure: figures.append(figure) or to_png(figure))
     return figures
 
 
