@@ -108,7 +108,7 @@ def warm_up() -> None:
     for name in IMPORTED:
         import_module(name)
     setattr(FigureCanvasBase, "print_figure", _draw_nothing)  # noqa: B010  # its type is of the original
-    for model in ALL_MODELS:
+    for model in ALL_MODELS:  # the report asks for the code of each
         for stage in UNUSED:
             if stage != "ppca_ladder" or stage in WORK_OF_ONE.get(model, {}):
                 fingerprint(stage, model)

@@ -55,9 +55,7 @@ def kills(ground: Ground, count: int, stages: tuple[str, ...]) -> Kind:
 
 def suites(ground: Ground, count: int) -> Kind:
     """The suite ends with all that it started; it trains by the clock, so that its rows are its own each time."""
-    text = (
-        "`stages.suite` killed at a random moment: no process is left; the same command then has a figure for every row"
-    )
+    text = "`stages.suite` killed at a random moment: no process is left; run again, it has a figure for every row"
     with ground.kind("kills of a suite", text) as kind:
         models = [model for model in SUITE_MODELS if model in ground.models]
         line = ("stages.suite", "--profile", PROFILE, "--minutes", f"{SUITE_SECONDS / 60}", "--models", *models)
@@ -69,9 +67,8 @@ def suites(ground: Ground, count: int) -> Kind:
                 verdict = Verdict(Outcome.WRONG, "rows go on without their suite")
             again = run(project, line, accepting)
             verdict = verdict or judge([again], [f"{path.name} is left" for path in leftovers(project)])
-            if verdict.outcome is Outcome.SAME and (
-                absent := [name for name in models if not has_figure(project, name)]
-            ):
+            absent = [name for name in models if not has_figure(project, name)]
+            if verdict.outcome is Outcome.SAME and absent:
                 verdict = Verdict(Outcome.SILENT, f"rows without a figure: {absent}: {again.output[-300:]}")
             kind.add(number, f"after {part:.2f} of its time", verdict)
     return kind
