@@ -46,18 +46,18 @@ def in_turn(trials: Callable[[Ground, int, tuple[str, ...]], Kind], is_long: boo
 KINDS: dict[str, tuple[Trials, int, int]] = {  # with the numbers of trials of a quick campaign and of a whole one
     "kills": (in_turn(kills.kills, is_long=True), 2, 100),
     "suites": (lambda ground, count, is_quick: kills.suites(ground, count), 0, 2),
-    "signals": (in_turn(kills.signals, is_long=True), 2, 40),
+    "signals": (in_turn(kills.signals, is_long=True), 1, 40),
     "settings": (lambda ground, count, is_quick: settings.settings(ground, count, 0 if is_quick else 5), 6, 1000),
     "damage": (lambda ground, count, is_quick: damage.damage(ground, count, is_quick), 6, 500),
     "things": (lambda ground, count, is_quick: hostile.things(ground, count), 1, 60),
     "sealed": (lambda ground, count, is_quick: hostile.sealed(ground, count), 1, 100),
     "disk": (in_turn(shortages.full_disk), 1, 28),
     "read_only": (in_turn(shortages.read_only), 1, 28),
-    "limits": (in_turn(shortages.limits), 2, 42),
+    "limits": (in_turn(shortages.limits), 1, 42),
     "clocks": (in_turn(company.clocks), 1, 28),
     "at_once": (in_turn(company.at_once), 1, 28),
     "servers": (lambda ground, count, is_quick: servers.servers(ground, count), 0, 4),
-    "weights": (lambda ground, count, is_quick: numerics.weights(ground, count), 2, 40),
+    "weights": (lambda ground, count, is_quick: numerics.weights(ground, count), 1, 40),
     "images": (lambda ground, count, is_quick: numerics.images(ground, count), 1, 5),
 }
 
