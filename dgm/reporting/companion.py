@@ -25,6 +25,7 @@ from dgm.reporting.written import ResultLine, read_results
 from dgm.runs.checked import first_fault, read_csv
 from dgm.runs.files import RunFiles, ladder_file, reference_codecs_file
 from dgm.runs.records import read_reference_codecs, read_rungs
+from dgm.small_files import is_there
 
 QUESTIONS_FILE = Path(__file__).with_name("questions.yaml")
 MADE_BY = "<!-- made by `python -m stages.companion`; do not edit -->\n"
@@ -70,7 +71,10 @@ def load_questions(path: Path = QUESTIONS_FILE) -> list[Question]:
 def read_report(profile: str, settings: ProfileSettings, root: Path = Path(".")) -> CommittedReport:
     """The report in reports/<profile>. Raises: StageError naming a file that is absent or damaged."""
     folder = RunFiles(profile, "", root).report
-    said = {line.model: line for line in read_results(folder / "results.csv")}
+    results = folder / "results.csv"
+    if not is_there(results):
+        raise StageError(f"{results}: absent; run `dvc repro` in the {profile} profile")
+    said = {line.model: line for line in read_results(results)}
     rows = [_as_reported(row, said[row.model]) for row in result_rows(profile, {}, root) if row.model in said]
     if faults := [fault for row in rows for fault in row.faults]:
         raise StageError("\n       ".join(faults))

@@ -56,7 +56,9 @@ def _limit(axes: Axes, scaling: Scaling) -> None:
 def _name_ends(axes: Axes, scaling: Scaling, styles: dict[str, tuple[str, Any]]) -> None:
     """Names to the right of the axes in the order of the lines' ends, each led to by a thin line."""
     to_axes = axes.transData + axes.transAxes.inverted()
-    ends = {model: last(points) for model, points in reversed(list(scaling.models.items()))}  # from the worst to the best
+    ends = {
+        model: last(points) for model, points in reversed(list(scaling.models.items()))
+    }  # from the worst to the best
     starts = {
         model: to_axes.transform((float(point.training_flops), point.validation_bits_per_subpixel))
         for model, point in ends.items()
