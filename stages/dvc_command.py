@@ -7,10 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from dgm.errors import StageError
@@ -18,6 +21,7 @@ from stages.cli import PAUSED
 
 LOCK_FILE = Path("dvc.lock")
 LONGEST_LINE = 200
+LOOK_SECONDS = 0.2  # how often what runs is looked at
 
 
 def dvc(*arguments: str) -> str:
@@ -58,13 +62,26 @@ def locked_stages() -> Mapping[str, Any]:
         raise StageError(f"{LOCK_FILE}: cannot be read ({error}); git checkout {LOCK_FILE}") from None
 
 
-def interrupt(number: int) -> None:
-    """Ctrl-C for a session of processes; waits until its first process has ended, and leaves it to its parent."""
-    try:
-        os.killpg(number, signal.SIGINT)
-        os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
-    except (ProcessLookupError, ChildProcessError):
-        return
+def interrupt(number: int, told: set[int]) -> None:
+    """Ctrl-C for all that a DVC process has started and that is not in `told`, where they are noted.
+
+    DVC itself gets none: it notices how its stage ends, and while it writes dvc.lock it would leave half of it.
+    """
+    with suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(number).children(recursive=True):
+            if process.pid not in told:
+                told.add(process.pid)
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGINT)
+
+
+def interrupt_and_wait(number: int) -> None:
+    """Interrupts whatever this DVC process starts until it has ended; its exit code is left to its parent."""
+    told: set[int] = set()
+    with suppress(ChildProcessError):
+        while os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            interrupt(number, told)
+            time.sleep(LOOK_SECONDS)
 
 
 def is_paused(printed: bytes) -> bool:

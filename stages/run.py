@@ -23,10 +23,10 @@ from dgm.runs.records import Metrics, read_record
 from dgm.runs.termination import exit_code
 from stages.cli import DATA, run_stage
 from stages.documents import remedy, reproduce
-from stages.dvc_command import command, environment, interrupt
+from stages.dvc_command import LOOK_SECONDS, command, environment, interrupt_and_wait
 from stages.machine import machine_line
 from stages.own_gpu import visible_gpus
-from stages.run_chains import LOOK_SECONDS, Chains, PageWriter, failure, log_file, start
+from stages.run_chains import Chains, PageWriter, failure, log_file, start
 from stages.run_plan import OF_NO_MODEL, Chain, Pace, make_chains, stale_stages
 from stages.run_screen import Job, LiveScreen, PlainScreen, duration, make_screen, time_left
 
@@ -187,7 +187,7 @@ def finish(profile: str, failed: Mapping[str, str]) -> dict[str, str]:
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        interrupt(process.pid)
+        interrupt_and_wait(process.pid)
         process.wait()
         raise
     if (reason := failure(code, log)) is not None:

@@ -14,11 +14,9 @@ from pathlib import Path
 from dgm.runs.progress import FILE_VARIABLE, Position, read_position
 from dgm.tracking.secrets import VARIABLE as STORE_VARIABLE
 from dgm.tracking.untracked_run import OFF
-from stages.dvc_command import command, environment, is_paused, last_line
+from stages.dvc_command import LOOK_SECONDS, command, environment, interrupt, is_paused, last_line
 from stages.own_gpu import own_gpu
 from stages.run_plan import Chain
-
-LOOK_SECONDS = 0.2
 
 
 def folder_of(profile: str, name: str) -> Path:
@@ -80,9 +78,10 @@ class Chains:
         """Interrupts what runs, as Ctrl-C does, and waits: a training writes its checkpoint. A second Ctrl-C kills."""
         processes = [process for _, process in self._running.values()]
         try:
-            for process in processes:
-                send(process, signal.SIGINT)
-            while any(process.poll() is None for process in processes):
+            told: set[int] = set()
+            while running := [process for process in processes if process.poll() is None]:
+                for process in running:
+                    interrupt(process.pid, told)
                 time.sleep(LOOK_SECONDS)
         finally:
             for process in processes:

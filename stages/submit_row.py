@@ -21,7 +21,7 @@ from dgm.errors import StageError
 from dgm.runs.locks import FileLock
 from dgm.suite.row import STAGES
 from stages.cli import AWAY, PAUSED
-from stages.dvc_command import command, environment, interrupt, last_line, stage_code
+from stages.dvc_command import command, environment, interrupt_and_wait, last_line, stage_code
 
 WAIT_SECONDS = 7 * 24 * 3600.0  # for the same row in another job
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds before what did not succeed is tried again, each twice the last one
@@ -81,7 +81,7 @@ class RowJob:
     def checkpoint(self) -> DelayedSubmission:
         """Called by submitit before the job is stopped: pauses the stage, as Ctrl-C does. What to run next time."""
         for number in self.process:
-            interrupt(number)
+            interrupt_and_wait(number)
         pause_file(self.profile, self.model).touch()
         return DelayedSubmission(RowJob(self.profile, self.model, self.remote, self.variables))
 
@@ -118,7 +118,7 @@ class RowJob:
         try:
             code = process.wait()
         except BaseException:  # the submitter cancels, or the job is stopped
-            interrupt(process.pid)
+            interrupt_and_wait(process.pid)
             raise
         finally:
             self.process.clear()

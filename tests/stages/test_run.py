@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 MODELS = ("nice", "uniform", "made")
 # `dvc`: all stages are out of date until "done" exists. made's evaluation fails, a file "hold" stops nice's training
 DVC = """
-import json, os, pathlib, sys, time
+import json, os, pathlib, subprocess, sys, time
 words = sys.argv[1:]
 if words[0] == "status":
     stale = [f"train@smoke-{name}" for name in ("nice", "uniform", "made")] + ["codecs@smoke", "report@smoke"]
@@ -44,12 +44,14 @@ for target in words[3:] if words[:2] == ["repro", "-q"] else []:
     if target == "train@smoke-nice" and pathlib.Path("hold").exists():
         path = pathlib.Path(os.environ["DGM_PROGRESS_FILE"])
         path.write_text(json.dumps(dict(stage=target, text="step 3", fraction=0.5, seconds_left=600.0)))
-        print("up", flush=True)
+        stage = "import pathlib, time\\ntry: print('up', flush=True); time.sleep(60)\\n"
+        stage += "except KeyboardInterrupt: pathlib.Path('checkpoint').touch()"
         try:
-            time.sleep(60)
+            subprocess.run([sys.executable, "-c", stage])
+            time.sleep(1)  # it writes dvc.lock
         except KeyboardInterrupt:
-            pathlib.Path("checkpoint").touch()
-            sys.exit("ERROR: failed to reproduce 'train@smoke-nice': failed to run: python, exited with 75")
+            pathlib.Path("half of dvc.lock").touch()
+        sys.exit("ERROR: failed to reproduce 'train@smoke-nice': failed to run: python, exited with 75")
     if target == "report@smoke":
         print("alarm (smoke): too good")
         pathlib.Path("done").touch()
@@ -144,7 +146,7 @@ def test_a_stop_lets_trainings_write_their_checkpoints(small: Path, number: sign
     process.send_signal(number)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == code, out
-    assert (small / "checkpoint").exists()
+    assert (small / "checkpoint").exists() and not (small / "half of dvc.lock").exists()
     assert out.splitlines()[-1].endswith("of 3 models are finished. `make run` goes on from here.")
     assert "report@smoke" not in ran(small)
 

@@ -86,7 +86,8 @@ def test_a_job_that_is_killed_after_a_pause_has_failed_and_what_it_began_keeps_i
 def test_before_its_limit_a_job_interrupts_its_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ("import time", "try:", "    print('up', flush=True)", "    time.sleep(60)", "except KeyboardInterrupt:")
     text = "\n".join([*lines, "    print('saved')"])
-    monkeypatch.setattr(submit_row, "command", lambda *_: [sys.executable, "-c", text])
+    dvc = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {text!r}])"
+    monkeypatch.setattr(submit_row, "command", lambda *_: [sys.executable, "-c", dvc])
     job = RowJob("smoke", "made", None)
     log = log_file("smoke", "made")
 
