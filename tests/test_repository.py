@@ -240,7 +240,9 @@ def test_make_run_says_what_to_do_about_half_a_lock_file(tmp_path: Path, text: s
 
 
 def test_make_installs_into_the_projects_environment_whatever_other_one_is_active() -> None:
-    command = ["make", "--no-print-directory", "--eval=show: ; @echo $$VIRTUAL_ENV", "show"]
-    variables = {**os.environ, "VIRTUAL_ENV": "/elsewhere"}
+    command = ["make", "--eval=show: ; @echo $$VIRTUAL_ENV", "show"]
+    of_outer_make = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # `make test` runs this: its flags would print folders' names
+    variables = {key: value for key, value in os.environ.items() if key not in of_outer_make}
+    variables["VIRTUAL_ENV"] = "/elsewhere"
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [str(ROOT / ".venv")]
