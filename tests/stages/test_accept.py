@@ -19,26 +19,24 @@ from dgm.suite.row import Row
 from dgm.tracking.mlflow_store import open_run
 from stages.accept import line_of, take_over
 from stages.dvc_command import dvc
+from tests.reporting.made_up import PROVENANCE
 
 ROOT = Path(__file__).parents[2]
 
 
 FILES = RunFiles("gpu", "nice")
-THERE = Provenance(
+THERE = replace(
+    PROVENANCE,
     model="nice",
     profile="gpu",
     device="H100",
     train_seconds=31.0,
     images_seen=50,
     num_steps=5,
-    forward_flops_per_image=None,
-    training_flops_per_image=None,
     mlflow_run_id=None,
     git_commit="c" * 40,
     git_is_dirty=False,
-    finished_at="2026-01-01T00:00:00+00:00",
     packages={"torch": "2.11.0"},
-    peak_memory_bytes=None,
 )
 
 
@@ -110,8 +108,10 @@ def test_where_the_machine_knew_no_commit_none_is_said(
     project: Path, arrived: Accepted, dvc_calls: list[tuple[str, ...]], client: MlflowClient
 ) -> None:
     make_commit(project)
-    data = arrived.files[FILES.provenance.as_posix()].replace(f'"{"c" * 40}"'.encode(), b"null")
-    take_over([replace(arrived, files={**arrived.files, FILES.provenance.as_posix(): data})])
+    write_record(FILES.provenance, replace(THERE, git_commit=None))
+    provenance = FILES.provenance.read_bytes()
+    FILES.provenance.unlink()
+    take_over([replace(arrived, files={**arrived.files, FILES.provenance.as_posix(): provenance})])
     here = read_record(FILES.provenance, Provenance)
     assert here is not None and here.mlflow_run_id is not None
     assert "mlflow.source.git.commit" not in client.get_run(here.mlflow_run_id).data.tags
