@@ -67,13 +67,18 @@ def log_model_figures(run: TrackedRun, model_id: str, figures: Mapping[str, floa
     """Figures that the page shows beside the model. MLflow adds them to the run too: as the points that it has."""
     from mlflow.entities import Metric
 
-    held = {metric.key: metric.value for metric in run.client.get_logged_model(model_id).metrics or []}
+    held = sorted(run.client.get_logged_model(model_id).metrics or [], key=lambda metric: metric.timestamp)
+    latest = {metric.key: metric.value for metric in held}
+    taken = {(metric.key, metric.timestamp, metric.step) for metric in held}
     metrics: list[Metric] = []
     for name, value in figures.items():
-        if held.get(name) != value:
-            points = [point for point in run.client.get_metric_history(run.run_id, name) if point.value == value]
-            time_ms, step = (points[-1].timestamp, points[-1].step) if points else (timestamp_ms, 0)
-            metrics.append(Metric(name, value, time_ms, step, model_id=model_id))
+        if latest.get(name) == value:
+            continue
+        points = [point for point in run.client.get_metric_history(run.run_id, name) if point.value == value]
+        time_ms, step = (points[-1].timestamp, points[-1].step) if points else (timestamp_ms, 0)
+        if (name, time_ms, step) in taken:  # a figure that was replaced, and is back: the store has its point
+            time_ms = max(timestamp_ms, *(metric.timestamp + 1 for metric in held))
+        metrics.append(Metric(name, value, time_ms, step, model_id=model_id))
     if metrics:
         run.client.log_batch(run.run_id, metrics=metrics)
 

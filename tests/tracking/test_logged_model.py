@@ -106,6 +106,17 @@ def test_figures_and_tier_of_later_are_shown_beside_it(client: MlflowClient, sco
     assert 4.0 in [m.value for m in stored.metrics or [] if m.key == "published_test_bits_per_subpixel"]
 
 
+def test_a_figure_that_is_back_is_the_one_shown(
+    client: MlflowClient, scored: Scored, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for published in (4.0, 4.1, 4.0, 4.0):
+        scored.record(replace(ABOUT, published=published))
+    assert "warning" not in capsys.readouterr().err
+    [stored] = models(client)
+    points = [m for m in stored.metrics or [] if m.key == "published_test_bits_per_subpixel"]
+    assert [m.value for m in sorted(points, key=lambda m: m.timestamp)] == [4.0, 4.1, 4.0]
+
+
 @pytest.mark.parametrize("fault", ["no weights", "other weights", "other key"])
 def test_without_the_weights_of_the_figures_there_is_none(client: MlflowClient, scored: Scored, fault: str) -> None:
     if fault == "no weights":
