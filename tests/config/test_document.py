@@ -107,6 +107,7 @@ def test_a_file_that_may_not_be_read_has_a_remedy_of_its_own(tmp_path: Path, mon
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
+    (tmp_path / "params.yaml").touch()
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(ConfigError, match=r"cannot be read \(Permission denied\); let yourself read it: chmod u\+r"):
         read_document(tmp_path / "params.yaml")

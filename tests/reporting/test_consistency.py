@@ -30,7 +30,7 @@ from dgm.runs.records import (
 from tests.reporting.made_up import METRICS, whole_run
 from tests.reporting.test_tables import COLUMNS
 
-EXPECTED = Expected("training", "exact", METRICS.parameters, 10000, 2000, 1)
+EXPECTED = Expected("training", "exact", METRICS.parameters, 10000, 10000, 1)
 FIGURES = Figures(METRICS.test_bits_per_subpixel, METRICS.train_bits_per_subpixel, METRICS.test_standard_error, "exact")
 Damage = Callable[[RunFiles], object]
 

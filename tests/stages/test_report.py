@@ -50,7 +50,7 @@ def test_an_empty_profile_gets_the_whole_report(project: Path) -> None:
 
 def test_current_and_stale_results_are_told_apart(project: Path) -> None:
     key = current_key(load_params(), "uniform", "cpu")
-    whole_run(project, "uniform", code_and_params_key=key, parameters=0)
+    whole_run(project, "uniform", code_and_params_key=key, parameters=0, num_train_images=2000)
     whole_run(project, "made", code_and_params_key=key)
     main()
     text = (project / "reports" / "cpu" / "cifar10_all.md").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def test_current_and_stale_results_are_told_apart(project: Path) -> None:
 
 def test_a_damaged_record_empties_its_row_only_and_fails_the_stage(project: Path) -> None:
     key = current_key(load_params(), "uniform", "cpu")
-    whole_run(project, "uniform", code_and_params_key=key, parameters=0)
+    whole_run(project, "uniform", code_and_params_key=key, parameters=0, num_train_images=2000)
     whole_run(project, "made").metrics.write_text("{")
     with pytest.raises(
         StageError, match=r"^reports/cpu/metrics/made\.json: Invalid JSON.*; delete it and run `dvc repro`$"

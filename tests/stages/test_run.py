@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,12 @@ from dgm.config.params import Params, load_params
 from dgm.errors import StageError
 from dgm.runs.files import RunFiles
 from dgm.runs.progress import Position
+from dgm.runs.records import write_record
 from stages.run import Run, main
 from stages.run_chains import Chains, PageWriter, log_file
 from stages.run_plan import Chain, Pace, in_order, make_chains, training_seconds
 from stages.run_screen import PlainScreen, duration, time_left
+from tests.reporting.made_up import PROVENANCE
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("nice", "uniform", "made")
@@ -86,10 +89,9 @@ def small(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (project / "double.py").write_text(DVC)
     (project / "data").mkdir()
     (project / "data" / "test.npy").touch()
-    metrics = json.loads((ROOT / "reports" / "cpu" / "metrics" / "nice.json").read_text())
     path = RunFiles("smoke", "nice").metrics
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(metrics))
+    shutil.copy(RunFiles("cpu", "nice", ROOT).metrics, path)
     (project / "driver.py").write_text(DRIVER)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return project
@@ -203,8 +205,7 @@ def test_a_chain_begins_with_its_first_stage_that_is_out_of_date(small: Path) ->
 def test_a_training_is_expected_to_take_as_long_as_before_or_as_its_limit(small: Path) -> None:
     path = RunFiles("smoke", "made").provenance
     path.parent.mkdir(parents=True)
-    values = json.loads((ROOT / "reports" / "cpu" / "provenance" / "made.json").read_text())
-    path.write_text(json.dumps({**values, "train_seconds": 7.0}))
+    write_record(path, replace(PROVENANCE, model="made", profile="smoke", train_seconds=7.0))
     params: Params = load_params().changed("nice", "smoke", {"training": {"max_seconds": 31.0}})
     assert training_seconds(params) == {"made": 7.0, "nice": 31.0, "uniform": 19.0}
 
