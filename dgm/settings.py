@@ -215,6 +215,9 @@ def training_minutes(params: Params, profile: str) -> float | None:
 
 def validate(params: Params, profile: str) -> CommonConfig:
     """Checks everything that a run of this profile will read. Raises: ConfigError listing every problem."""
+    if profile not in params.training_defaults:
+        remedy = "every profile has this block, {} if its models say all themselves"
+        raise ConfigError(f"training_defaults.{profile}: missing from params.yaml; {remedy}")
     problems: list[str] = []
     if duplicates := sorted({name for name in params.suite if params.suite.count(name) > 1}):
         problems.append(f"suite: {', '.join(map(shown_key, duplicates))} listed more than once")

@@ -81,7 +81,8 @@ def _describe(kind: type[Config], problem: ErrorDetails, where: str, places: Map
         where, location = places[location[0]], location[1:]
     path = ".".join(part for part in (where, *map(shown_key, location)) if part)
     if problem["type"] == "extra_forbidden":
-        return f"{path}: unknown key{suggestion(str(problem['loc'][-1]), _fields_at(kind, problem['loc'][:-1]))}"
+        hint = suggestion(str(problem["loc"][-1]), _fields_at(kind, problem["loc"][:-1]))
+        return f"{path}: unknown key{hint or '; no key belongs here: remove it'}"
     if problem["type"] == "missing":
         return f"{path}: missing from params.yaml"
     value, message = problem["input"], problem["msg"].removeprefix("Value error, ")

@@ -156,9 +156,17 @@ def test_an_error_is_placed_where_the_value_stands(values: dict[str, Any]) -> No
     assert places == {"models.made.all.model.dropout", "training_defaults.cpu.ema_decay"}
 
 
+def test_a_profile_without_defaults_is_one_line(values: dict[str, Any]) -> None:
+    del values["training_defaults"]["cpu"]
+    with pytest.raises(ConfigError, match=r"^training_defaults\.cpu: missing from .*; every profile") as caught:
+        validate(params_of(values), "cpu")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("path", "text"),
     [
+        (("models", "uniform", "cpu", "model", "a"), "models.uniform.cpu.model.a: unknown key; no key belongs here"),
         (("models", "made", "all", "evaluation"), "models.made.all.evaluation: unknown key"),
         (("models", "made", "al"), "models.made.al: no such profile; did you mean all?"),
         (

@@ -72,6 +72,8 @@ class Running:
             os.killpg(self.pid, signal.SIGKILL)
             self._process.join()
         seconds = time.monotonic() - self._began
+        for path in self._logs:
+            path.touch()  # one that was killed before it could begin has none
         output, errors = (path.read_text(encoding="utf-8", errors="replace") for path in self._logs)
         for path in self._logs:
             path.unlink()

@@ -67,6 +67,8 @@ def verdict_of(project: Path, attempt: Attempt, place: tuple[str, ...]) -> Verdi
     if step.code is None or step.code in (0, PAUSED):
         return Verdict(Outcome.SAME)
     bad = broken(step)
+    if place[-1] == "device" and not bad:  # which devices a machine has, its stages say before anything else
+        return refusal(step)
     reason = f"accepted by check, then {' '.join(line)}: {step.said.strip()[-300:]}"
     return Verdict(bad.outcome if bad else Outcome.SILENT, reason)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.faults import processes
 from tests.faults.damage import DAMAGES, as_npy, of_report, without_a_word
 from tests.faults.judge import Outcome, Verdict, judge, refusal
 from tests.faults.processes import Attempt
@@ -187,6 +190,14 @@ def test_a_campaign_that_was_stopped_goes_on_and_tries_the_same(tmp_path: Path) 
     assert len(again.verdicts) == 2 and again.bad == whole.bad
     tried(again, 9)
     assert again.verdicts == whole.verdicts and len({trial for trial, _ in whole.verdicts}) == 4
+
+
+def test_a_stage_that_was_killed_before_it_began_has_said_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_be_stage", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    attempt = processes.run(tmp_path / "project", ("stages.check",))
+    assert (attempt.code, attempt.said) == (-signal.SIGKILL, "") and not list(tmp_path.iterdir())
 
 
 def test_every_damage_changes_a_text_and_an_array() -> None:
