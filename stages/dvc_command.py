@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import yaml
 
+from dgm.config.document import MAX_DEPTH_OF_DVC, too_deep
 from dgm.errors import StageError
 from stages.cli import PAUSED
 
@@ -57,7 +58,10 @@ def environment() -> dict[str, str]:
 def locked_stages() -> Mapping[str, Any]:
     """Stage name -> what dvc.lock says of it. Raises: StageError if it cannot be read."""
     try:
-        return yaml.load(LOCK_FILE.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+        text = LOCK_FILE.read_bytes().decode("utf-8")
+        if (line := too_deep(text)) is not None:
+            raise ValueError(f"more than {MAX_DEPTH_OF_DVC} levels are nested in line {line}")
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
         what = " ".join(str(error).split())[:200]
         raise StageError(f"{LOCK_FILE}: cannot be read ({what}); `git checkout {LOCK_FILE}`") from None

@@ -18,7 +18,9 @@ from dgm.config.parse import ConfigError, shortened, shown, shown_key
 from dgm.small_files import read_small
 
 MAX_DEPTH = 16  # of nested mappings and lists; params.yaml has 5
+MAX_DEPTH_OF_DVC = 32  # dvc.yaml and dvc.lock have 8
 MAX_DIGITS = 18  # of a whole number
+_EVENTS: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
@@ -135,6 +137,22 @@ def read_text(path: Path) -> str:
                 f"remove the lines of markers, or `git checkout {path}` for the last committed file"
             )
     return text
+
+
+def too_deep(text: str) -> int | None:
+    """The line of a file of DVC where more is nested than MAX_DEPTH_OF_DVC, None if there is none.
+
+    To be asked before a reader in C gets the text: that one would end the process by a signal.
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=_EVENTS):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH_OF_DVC:
+                return event.start_mark.line + 1
+    except yaml.YAMLError:
+        pass  # the reader will say so
+    return None
 
 
 def _remedy(path: Path, error: OSError) -> str:

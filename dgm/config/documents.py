@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-from dgm.config.document import read_document, read_text
+from dgm.config.document import MAX_DEPTH_OF_DVC, read_document, read_text, too_deep
 from dgm.config.params import PARAMS_FILE
 from dgm.config.parse import ConfigError, shortened, shown, shown_key
 
@@ -42,6 +42,8 @@ def check_documents(root: Path = Path()) -> None:
 
 def _check(file: Path, path: Path) -> None:
     text, remedy = read_text(file), _REMEDIES[path.suffix].format(path)
+    if (deep := too_deep(text)) is not None:
+        raise ConfigError(f"{path}, line {deep}: more than {MAX_DEPTH_OF_DVC} levels are nested here; {remedy}")
     try:
         values: Any = YAML(typ="safe").load(text)
     except MarkedYAMLError as error:

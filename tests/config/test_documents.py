@@ -53,6 +53,12 @@ def test_the_files_of_the_repository_and_a_project_without_a_lock_are_fine(proje
         ("dvc.yaml", "stages:\n\tcheck: 1\n", "line 2: "),
         ("dvc.yaml", "stages: !!python/name:os.system x\n", "YAML|constructor"),
         ("dvc.yaml", "a: 2020-13-45\n", "cannot be read as YAML: month must be"),
+        *(
+            (path, "a:\n  b: " + 10**5 * sign, "line 2: more than 32 levels are nested here; .*`git checkout")
+            for path in ("dvc.yaml", "dvc.lock", "proof/dvc.yaml")
+            for sign in ("[", "{a: ", "[? ")
+        ),
+        *(("dvc.yaml", 10**5 * sign, "line 1: more than 32 levels are nested here; mend") for sign in ("- ", "? ")),
         ("params.yaml", "profile: cpu\nprofile: smoke\n", "line 2: 'profile': given twice, first in line 1; remove"),
         ("params.yaml", "a: 1\n=======\n", "line 2: '=======': a merge left its conflict"),
     ],

@@ -52,7 +52,7 @@ def test_a_table_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[1, 2]", b"\xff", b"stages: [", b"[" * 10000, b"a: 2020-13-45", b"schema: '2.0'"]
+    "content", [b"", b"[1, 2]", b"\xff", b"stages: [", b"[" * 10**5, b"- " * 10**5, b"a: 2020-13-45", b"schema: '2.0'"]
 )
 def test_a_damaged_lock_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.chdir(tmp_path)
