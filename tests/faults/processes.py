@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from dgm.runs.termination import end_at_once
 from tests.faults.images import accept_images, write_here
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -159,13 +160,9 @@ def _be_stage(
     project: Path, command: tuple[str, ...], prepare: Preparation | None, variables: Mapping[str, str]
 ) -> None:
     os.setsid()
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # the campaign may ignore them
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the campaign may ignore them
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    end_at_once()  # as the import of `stages` does in a Python of its own
     for stream, path in zip((sys.stdout, sys.stderr), logs_of(project, multiprocessing.current_process()), strict=True):
         stream.flush()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
