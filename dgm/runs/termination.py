@@ -80,6 +80,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _raise(KeyboardInterrupt())
 
 
