@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import yaml
 
-from dgm.config.document import MAX_DEPTH_OF_DVC, too_deep
+from dgm.config.document import FAST_LOADER, MAX_DEPTH_OF_DVC, too_deep
 from dgm.errors import StageError
 from stages.cli import PAUSED
 
@@ -61,7 +61,7 @@ def locked_stages() -> Mapping[str, Any]:
         text = LOCK_FILE.read_bytes().decode("utf-8")
         if (line := too_deep(text)) is not None:
             raise ValueError(f"more than {MAX_DEPTH_OF_DVC} levels are nested in line {line}")
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+        return yaml.load(text, FAST_LOADER)["stages"]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError) as error:
         what = " ".join(str(error).split())[:200]
         raise StageError(f"{LOCK_FILE}: cannot be read ({what}); `git checkout {LOCK_FILE}`") from None

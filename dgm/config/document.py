@@ -20,7 +20,7 @@ from dgm.small_files import read_small
 MAX_DEPTH = 16  # of nested mappings and lists; params.yaml has 5
 MAX_DEPTH_OF_DVC = 32  # dvc.yaml and dvc.lock have 8
 MAX_DIGITS = 18  # of a whole number
-_EVENTS: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
@@ -146,7 +146,7 @@ def too_deep(text: str) -> int | None:
     """
     depth = 0
     try:
-        for event in yaml.parse(text, Loader=_EVENTS):
+        for event in yaml.parse(text, Loader=FAST_LOADER):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH_OF_DVC:
                 return event.start_mark.line + 1

@@ -43,8 +43,8 @@ def unwinding() -> Generator[None]:
     nothing: they would cut the cleaning up short. A signal that the process was told to ignore stays ignored (nohup).
     """
     handlers: dict[signal.Signals, Handler] = {
-        signal.SIGINT: _interrupt,
-        signal.SIGTERM: _terminate,
+        signal.SIGINT: _unwind,
+        signal.SIGTERM: _unwind,
         signal.SIGHUP: _pass_on,
     }
     _arrived.clear()
@@ -74,17 +74,9 @@ def _handled_by(handlers: dict[signal.Signals, Handler]) -> Generator[None]:
             signal.signal(number, before)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _raise(Terminated())
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _raise(KeyboardInterrupt())
-
-
-def _raise(interrupt: KeyboardInterrupt) -> NoReturn:
+def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)
+    interrupt = KeyboardInterrupt() if number == signal.SIGINT else Terminated()
     _arrived.append(interrupt)
     raise interrupt
 
