@@ -17,6 +17,7 @@ from dgm.config.sections import TrainingConfig
 from dgm.data.arrays import CifarArrays, DataError, load_arrays
 from dgm.data.splits import make_splits
 from dgm.engine.flops import count_flops
+from dgm.engine.graphed import GraphedTrainer
 from dgm.engine.loop import Trainer
 from dgm.engine.session import Session
 from dgm.model_api.contracts import GradientTrained
@@ -42,6 +43,7 @@ class Settings:
     device: str | None
     batch_size: int | None
     is_compiled: bool | None
+    is_graphed: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Speed:
     batch_size: int
     precision: str
     is_compiled: bool
+    is_graphed: bool
     first_step_seconds: float
     peak_memory_bytes: int
     training_flops_per_image: int
@@ -71,7 +74,7 @@ class Speed:
 
 
 class TimedTrainer(Trainer):
-    """Marks the time of steps, the device's work done. The seconds begin after the first step, which compiles."""
+    """Marks the time of steps, the device's work done. The seconds begin after the first step, which may compile."""
 
     warm_seconds = 0.0
     first_step_seconds = 0.0
@@ -105,6 +108,10 @@ class TimedTrainer(Trainer):
         return (self.end[1] - self.mark[1]) / (self.end[0] - self.mark[0])
 
 
+class TimedGraphedTrainer(TimedTrainer, GraphedTrainer):
+    """The same of steps that a GPU replays; the first one captures."""
+
+
 def shortened(config: TrainingConfig, settings: Settings) -> TrainingConfig:
     """The profile's training within the seconds, validated only before and after, on one batch of images."""
     batch_size = settings.batch_size or config.batch_size
@@ -117,6 +124,8 @@ def shortened(config: TrainingConfig, settings: Settings) -> TrainingConfig:
     }
     if settings.is_compiled is not None:
         changes["compile"] = settings.is_compiled
+    if settings.is_graphed is not None:
+        changes["cuda_graph"] = settings.is_graphed
     return config.model_copy(update=changes)
 
 
@@ -149,7 +158,8 @@ def measure(name: str, settings: Settings, params: Params, folder: Path = DATA) 
         Scratch(settings.profile, name, "speed", Path(scratch_folder)) as scratch,
     ):
         session = Session(scratch, UntrackedRun(), None, checkpoint_seconds=float(NEVER))
-        trainer = TimedTrainer(model, images, held_out, config, common.seed, session)
+        kind = TimedGraphedTrainer if config.cuda_graph else TimedTrainer
+        trainer = kind(model, images, held_out, config, common.seed, session)
         trainer.warm_seconds = settings.seconds * WARM_SHARE
         result = trainer.run()
         memory = peak_memory_bytes(str(device))
@@ -162,6 +172,7 @@ def measure(name: str, settings: Settings, params: Params, folder: Path = DATA) 
         batch_size=config.batch_size,
         precision=config.precision,
         is_compiled=config.compile and bool(model.hot_method),
+        is_graphed=config.cuda_graph,
         first_step_seconds=trainer.first_step_seconds,
         peak_memory_bytes=memory,
         training_flops_per_image=flops[1],

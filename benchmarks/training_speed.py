@@ -1,8 +1,8 @@
 """Trains every gradient-trained model of a profile for some seconds, as the train stage does, and says how fast it is.
 
 Run from the project's root: python -m benchmarks.training_speed [--profile gpu] [--models NAME ...] [--seconds 60]
-[--device cpu] [--batch-size N] [--no-compile] [--output FILE.md]. Each model has a process of its own, so a model that
-fails, or is killed for memory, costs a row and no more; the file is written anew after each.
+[--device cpu] [--batch-size N] [--no-compile] [--no-graph] [--jobs N] [--output FILE.md]. Each model has a process of
+its own, so a model that fails, or is killed for memory, costs a row and no more; the file is written anew after each.
 
 A quick rehearsal of the published sizes without a GPU: --profile gpu --device cpu --batch-size 2 --seconds 5
 --no-compile. It finds what breaks; its speeds say nothing about a GPU.
@@ -15,7 +15,7 @@ import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ from stages.device import prepare_device
 OUTPUT = Path(__file__).parent / "training_speed.md"
 CEILING = {"cuda": (8192, torch.bfloat16, 50), "cpu": (2048, torch.float32, 3)}  # size, precision, products
 ERROR_CHARACTERS = 200
-COLUMNS = ("Model", "Images/s", "ms per step", "Steps", "Batch", "Precision", "Compiled", "First step, s", "Peak GiB",
+COLUMNS = ("Model", "Images/s", "ms per step", "Steps", "Batch", "Precision", "Compiled", "Graph", "First step, s", "Peak GiB",
            "GFLOP per image", "TFLOP/s", "Of the ceiling", "Bits before", "Bits after")  # fmt: skip
 Result = TypeVar("Result")
 
@@ -82,7 +82,9 @@ def _seconds_of_products(a: torch.Tensor, b: torch.Tensor, num_products: int) ->
 
 def in_own_process(work: Callable[..., Result], *arguments: Any) -> Result:
     """What `work` returns. Raises: what it raises, and BrokenProcessPool if it is killed."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.timed_training"])  # torch is imported once
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(work, *arguments).result()
 
 
@@ -114,7 +116,7 @@ def last_line(error: Exception) -> str:
 def table(rows: Sequence[Speed | Failure], ceiling_flops: float) -> str:
     """Markdown, the rows in the order in which they were measured."""
     cells = [_cells(row, ceiling_flops) for row in rows]
-    alignment = ["left", *["right"] * 4, "left", "left", *["right"] * 7]
+    alignment = ["left", *["right"] * 4, *["left"] * 3, *["right"] * 7]
     return tabulate(cells, COLUMNS, tablefmt="pipe", disable_numparse=True, colalign=alignment)
 
 
@@ -130,6 +132,7 @@ def _cells(row: Speed | Failure, ceiling_flops: float) -> list[str]:
         f"{row.batch_size:,}",
         row.precision,
         "yes" if row.is_compiled else "no",
+        "yes" if row.is_graphed else "no",
         f"{row.first_step_seconds:.1f}",
         f"{row.peak_memory_bytes / 2**30:.2f}",
         f"{row.training_flops_per_image / 1e9:.4g}",
@@ -145,14 +148,16 @@ def code_version() -> str:
     return f"commit {(git_commit() or 'unknown')[:10]}" + (" and local changes" if git_is_dirty() else "")
 
 
-def report(rows: Sequence[Speed | Failure], machine: Machine, settings: Settings, images: str) -> str:
+def report(rows: Sequence[Speed | Failure], machine: Machine, settings: Settings, images: str, jobs: int = 1) -> str:
     """What the output file says."""
     lines = [
         f"# Training speed, profile {settings.profile}",
         "",
         f"{machine.device}; torch {torch.__version__}; {datetime.now(UTC):%Y-%m-%d}; {code_version()}.",
         f"Ceiling, measured: {machine.ceiling}, {machine.ceiling_flops / 1e12:,.4g} TFLOP/s.",
-        f"Each model trained {settings.seconds:g} s after its first step on {images}; images/s of the steps after the",
+        f"Each model trained {settings.seconds:g} s after its first step on {images}, "
+        + ("alone" if jobs == 1 else f"{jobs} at once on the device")
+        + "; images/s of the steps after the",
         f"first {WARM_SHARE:.0%} of the time (≈ where a step took longer). GFLOP: forward and backward, counted, a",
         "multiply-add as two. Bits per sub-pixel of one batch of validation images, averaged weights at the end.",
         "Made by `python -m benchmarks.training_speed`.",
@@ -173,18 +178,24 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"))
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--graph", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--jobs", type=int, default=1, help="models at once, which share the device")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args()
     params = load_params()
-    settings = Settings(given.profile, given.seconds, given.device, given.batch_size, given.compile)
+    settings = Settings(given.profile, given.seconds, given.device, given.batch_size, given.compile, given.graph)
     machine = in_own_process(measure_machine, settings, params)
     images = training_arrays(DATA)[1]
     rows: list[Speed | Failure] = []
-    for name in given.models or trained:
-        rows.append(attempt(measure, name, settings, params))
-        write_text(given.output, report(rows, machine, settings, images))
-        print(table(rows[-1:], machine.ceiling_flops).splitlines()[-1], flush=True)
-    print(report(rows, machine, settings, images))
+    with ThreadPoolExecutor(given.jobs) as threads:
+        tries: list[Future[Speed | Failure]] = [
+            threads.submit(attempt, measure, name, settings, params) for name in given.models or trained
+        ]
+        for row in as_completed(tries):
+            rows.append(row.result())
+            write_text(given.output, report(rows, machine, settings, images, given.jobs))
+            print(table(rows[-1:], machine.ceiling_flops).splitlines()[-1], flush=True)
+    print(report(rows, machine, settings, images, given.jobs))
 
 
 if __name__ == "__main__":

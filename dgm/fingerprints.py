@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ PASSIVE = (  # modules that only pass values on; fingerprints depend on what the
 FITTED = "stages.train:learn_by_fit"
 TRAINED = "stages.train:learn_by_gradient"
 SLICED = "stages.train:learn_in_slices"
+GRAPHED = "stages.train:learn_by_graph"
+@dataclass(frozen=True)
+class Loop:
+    """A way to train that is not the plain loop: the key of `training` that chooses it, and where its code begins."""
+
+    key: str
+    entry: str
+
+
+LOOPS = {"slices": Loop("num_slices", SLICED), "graph": Loop("cuda_graph", GRAPHED)}
 WORK = {  # what a stage does with a model, besides the model itself
     "evaluate": "stages.evaluate:score",
     "sample": "stages.sample:draw",
@@ -104,15 +115,15 @@ def code_graph(root: Path, unused: tuple[str, ...] = ()) -> CodeGraph:
 def write_fingerprints(params: Params, models: Iterable[str], root: Path = CODE) -> None:
     """fingerprints/<model>/: <stage>.json of the code, and <profile>/<stage>.json of the code and the numbers that act.
 
-    The code of slices is with that of training if the model is trained in slices in any profile.
+    The code of another loop is with that of training if the model is trained by it in any profile.
     A profile in which the model's numbers are wrong has none: `validate` refuses it before it is used.
     """
     for model in models:
         for stage in ("train", *WORK_OF_ONE.get(model, {})):
             path = RunFiles("", model, root).fingerprints / f"{stage}.json"
             code = {"code": fingerprint(stage, model, root)}
-            if stage == "train" and any(trains_in_slices(params, model, profile) for profile in params.common):
-                code["slices"] = slices_code(root)
+            if stage == "train":
+                code |= {name: loop_code(name, root) for name in LOOPS if trains_by(name, params, model)}
             _write(path, json.dumps(code))
         for profile in params.common:
             folder = RunFiles(profile, model, root).fingerprints
@@ -146,17 +157,20 @@ def _write(path: Path, text: str) -> None:
         write_text(path, f"{text}\n")
 
 
-def trains_in_slices(params: Params, model: str, profile: str) -> bool:
-    """Whether it is trained in slices (dgm/engine/sliced.py); not where its numbers are wrong."""
-    try:
-        return "num_slices" in acting_values(params, model, profile)["training"]
-    except ConfigError:
-        return False
+def trains_by(loop: str, params: Params, model: str) -> bool:
+    """Whether it is trained by one of LOOPS in any profile; not in one where its numbers are wrong."""
+    for profile in params.common:
+        try:
+            if LOOPS[loop].key in acting_values(params, model, profile)["training"]:
+                return True
+        except ConfigError:
+            continue
+    return False
 
 
-def slices_code(root: Path) -> str:
-    """Digest of what training in slices reaches, besides the model."""
-    return code_graph(root.resolve(), UNUSED["train"]).digest([SLICED])
+def loop_code(loop: str, root: Path) -> str:
+    """Digest of what training by one of LOOPS reaches, besides the model."""
+    return code_graph(root.resolve(), UNUSED["train"]).digest([LOOPS[loop].entry])
 
 
 def scaling_key(params: Params, model: str, profile: str, num_images: int, root: Path = CODE) -> str:
@@ -181,8 +195,7 @@ def training_key(params: Params, model: str, profile: str, root: Path = CODE) ->
     acting = acting_values(params, model, profile)
     run = params.common_config(profile).run.model_dump()
     code = [fingerprint("train", model, root)]
-    if "num_slices" in acting["training"]:
-        code.append(slices_code(root))
+    code += [loop_code(name, root) for name, loop in LOOPS.items() if loop.key in acting["training"]]
     return key_of(acting["model"], acting["training"], run, *code)
 
 

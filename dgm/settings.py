@@ -57,13 +57,28 @@ def training_config(params: Params, name: str, profile: str) -> TrainingConfig |
     Raises: ConfigError too if there is a key for a closed form.
     """
     if not issubclass(model_class(name), Fitted):
-        return _typed(TrainingConfig, params, name, profile, "training")
+        config = _typed(TrainingConfig, params, name, profile, "training")
+        if config.cuda_graph and (reason := _host_work(params, name, profile)):
+            raise ConfigError(f"{params.where(name, profile, 'training', 'cuda_graph')}: {reason}; set it to false")
+        return config
     own = params.own_section(name, profile, "training")
     if not _is_closed_form(params, name, profile):
         return _typed(FitConfig, params, name, profile, "training", own)
     if own:
         _refuse(params, name, profile, "training", own, "is fitted in closed form: nothing is iterated")
     return FitConfig(num_iterations=0)
+
+
+def _host_work(params: Params, name: str, profile: str) -> str | None:
+    """Why the objective of a model is not the same operations at every step, which a CUDA graph would repeat."""
+    config = model_config(params, name, profile)
+    if name == "char_rnn":
+        return "char_rnn draws the rows of a step on the host"
+    if name == "made" and getattr(config, "num_masks", 1) > 1:
+        return "made draws the mask of a step on the host where num_masks is over 1"
+    if name == "vae" and getattr(config, "kl_warmup_fraction", 0.0) > 0:
+        return "the loss of vae follows the progress where kl_warmup_fraction is over 0"
+    return None
 
 
 def evaluation_config(params: Params, name: str, profile: str) -> EvaluationConfig:
@@ -100,6 +115,8 @@ def acting_values(params: Params, name: str, profile: str) -> dict[str, dict[str
         del values["model"][key]
     if values["training"].get("num_slices") == 1:  # the plain loop, which knows no slices
         del values["training"]["num_slices"]
+    if values["training"].get("cuda_graph") is False:
+        del values["training"]["cuda_graph"]
     return values
 
 

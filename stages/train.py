@@ -19,6 +19,7 @@ from dgm.data.arrays import load_arrays
 from dgm.data.splits import make_splits
 from dgm.engine.fit import fit
 from dgm.engine.flops import count_flops
+from dgm.engine.graphed import GraphedTrainer
 from dgm.engine.loop import Trainer
 from dgm.engine.result import TrainingResult
 from dgm.engine.session import Session
@@ -128,6 +129,8 @@ def train(
                     result = learn_by_fit(job, config, session)
                 elif isinstance(session, JointSession):
                     result = learn_in_slices(job, config, session)
+                elif config.cuda_graph:
+                    result = learn_by_graph(job, config, session)
                 else:
                     result = learn_by_gradient(job, config, session)
             except UNFIT as error:
@@ -191,6 +194,14 @@ def learn_by_gradient(job: Job, config: TrainingConfig, session: Session) -> Tra
     splits = make_splits(load_arrays(DATA), job.run.num_training_images)
     images, held_out = on_device(splits.train, job.device), on_device(splits.validation, job.device)
     return Trainer(model, images, held_out, config, job.run.seed, session).run()
+
+
+def learn_by_graph(job: Job, config: TrainingConfig, session: Session) -> TrainingResult:
+    """Everything that decides the numbers of a model whose steps a GPU replays."""
+    model = new_model(job, GradientTrained)
+    splits = make_splits(load_arrays(DATA), job.run.num_training_images)
+    images, held_out = on_device(splits.train, job.device), on_device(splits.validation, job.device)
+    return GraphedTrainer(model, images, held_out, config, job.run.seed, session).run()
 
 
 def learn_in_slices(job: Job, config: TrainingConfig, session: JointSession) -> TrainingResult:

@@ -159,6 +159,7 @@ class TrainingConfig(Config):
     `validation_batch_size`: validation noise is drawn batch by batch, so this is a number of the curve.
     `num_slices`: equal parts of each batch with noise and batch norm of their own, which as many processes may share
     (dgm/engine/sliced.py); 1 for the plain loop.
+    `cuda_graph`: a GPU replays forward and backward pass as one graph (dgm/engine/graphed.py); false for the plain loop.
     """
 
     optimizer: Literal["adamw", "muon"]
@@ -179,6 +180,7 @@ class TrainingConfig(Config):
     precision: Literal["float32", "bfloat16"]
     compile: bool
     channels_last: bool
+    cuda_graph: bool = False
     validate_every: int = Field(gt=0, le=MAX_STEPS)
     num_validation_images: int = Field(gt=0, le=5000)
     validation_batch_size: int = Field(gt=0, le=5000)
@@ -190,6 +192,15 @@ class TrainingConfig(Config):
         if batch_size is not None and batch_size % num_slices:
             raise ValueError(f"must divide batch_size ({batch_size})")
         return num_slices
+
+    @field_validator("cuda_graph")
+    @classmethod
+    def _is_the_plain_loop(cls, cuda_graph: bool, info: ValidationInfo) -> bool:
+        if cuda_graph and info.data.get("compile"):
+            raise ValueError("cannot capture what `compile` compiles; set one of them to false")
+        if cuda_graph and info.data.get("num_slices", 1) > 1:
+            raise ValueError("cannot capture slices; set it to false, or num_slices to 1")
+        return cuda_graph
 
     @field_validator("muon_learning_rate")
     @classmethod
