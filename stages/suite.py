@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, required=True, help="of the whole suite, start-up and packing included"
     )
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), help="default: all that are trained by gradient")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), help="in this order (default: all that are trained by gradient, the largest share first)")
     parser.add_argument("--jobs", type=int, help="rows at a time (default: 3 on a GPU, one a core on a CPU)")
     parser.add_argument("--parts", type=int, default=4, help="how many files of 15 MiB to pack (default: 4)")
     parser.add_argument("--out", type=Path, help="folder of the parts (default: .work/suite/PROFILE/parts)")
@@ -72,7 +72,7 @@ def main() -> None:
     end = began + seconds - min(MAX_END_SECONDS, END_PART * seconds)
     for name in models:
         shutil.rmtree(row_file(given.profile, name).parent, ignore_errors=True)
-    suite = Suite(given.profile, Schedule(weights, jobs, end), device, end, out, given.parts)
+    suite = Suite(given.profile, Schedule(weights, jobs, end, given.models is not None), device, end, out, given.parts)
     suite.run()
     paths = pack_suite(given.profile, out, 1, given.parts)
     print(table(given.profile, models))

@@ -13,11 +13,14 @@ class Schedule:
     """The rows that have not begun, and the times when the running ones will have freed their places.
 
     weights: row -> its part of the table's time, in any unit. jobs: places, each for one row at a time. Times are
-    seconds of one clock.
+    seconds of one clock. is_in_order: rows begin in the order of `weights`, not the heaviest first.
     """
 
-    def __init__(self, weights: Mapping[str, float], jobs: int, end: float) -> None:
-        self.waiting = dict(sorted(weights.items(), key=lambda item: (-item[1], item[0])))
+    def __init__(self, weights: Mapping[str, float], jobs: int, end: float, is_in_order: bool = False) -> None:
+        self.waiting = dict(weights)
+        if not is_in_order:
+            self.waiting = dict(sorted(weights.items(), key=lambda item: (-item[1], item[0])))
+        self._is_in_order = is_in_order
         self.running: dict[str, float] = {}
         self._jobs, self._end = jobs, end
 
@@ -46,7 +49,7 @@ class Schedule:
         """The heaviest row, of the kind (launch-bound or not) of which fewer are running."""
         num_bound = sum(row in LAUNCH_BOUND for row in self.running)
         is_wanted = num_bound < len(self.running) - num_bound
-        if not self.running:
+        if self._is_in_order or not self.running:
             return next(iter(self.waiting))
         return next((row for row in self.waiting if (row in LAUNCH_BOUND) == is_wanted), next(iter(self.waiting)))
 
