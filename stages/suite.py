@@ -35,6 +35,7 @@ from stages.suite_row import start
 
 LOOK_SECONDS = 0.25
 END_PART, MAX_END_SECONDS = 0.03, 10.0  # of the time, for the last packing
+LATE_PART, MAX_LATE_SECONDS = 0.05, 15.0  # of the time, for rows that take longer than planned
 FREE_GIB = 16.0  # of GPU memory that a further row waits for
 DEFAULT_JOBS = {"cuda": 3, "cpu": os.cpu_count() or 1}
 
@@ -72,7 +73,8 @@ def main() -> None:
     end = began + seconds - min(MAX_END_SECONDS, END_PART * seconds)
     for name in models:
         shutil.rmtree(row_file(given.profile, name).parent, ignore_errors=True)
-    suite = Suite(given.profile, Schedule(weights, jobs, end, given.models is not None), device, end, out, given.parts)
+    planned = end - min(MAX_LATE_SECONDS, LATE_PART * seconds)
+    suite = Suite(given.profile, Schedule(weights, jobs, planned, given.models is not None), device, end, out, given.parts)
     suite.run()
     paths = pack_suite(given.profile, out, 1, given.parts)
     print(table(given.profile, models))

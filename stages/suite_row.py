@@ -84,11 +84,13 @@ def run_row(name: str, profile: str, device: str, begun: float, until: float) ->
     if not train(name, profile, params, device, Limits(LONG_SECONDS / 2 if limit > LONG_SECONDS else math.inf)):
         raise SystemExit(1)
     seconds = time.monotonic() - began
-    probe = Probe(params, name, profile, device)
-    has_half = isinstance(config, TrainingConfig) and probe.round_weights()
     key = training_key(params, name, profile)
-    row = Row(name, profile, changes, key, None, {}, {}, has_half).with_stage("train", seconds)
+    row = Row(name, profile, changes, key, None, {}, {}, False).with_stage("train", seconds)
     write_row(row)
+    probe = Probe(params, name, profile, device)
+    if isinstance(config, TrainingConfig) and probe.round_weights():
+        row = replace(row, has_half_weights=True).with_stage("train", seconds)
+        write_row(row)
 
     if draws := probe.affordable_draws(SCORING_PART * (until - time.time())):
         changes = {**changes, "evaluation": draws}
