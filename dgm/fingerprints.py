@@ -113,29 +113,29 @@ def code_graph(root: Path, unused: tuple[str, ...] = ()) -> CodeGraph:
 
 
 def write_fingerprints(params: Params, models: Iterable[str], root: Path = CODE) -> None:
-    """fingerprints/<model>/: <stage>.json of the code, and <profile>/<stage>.json of the code and the numbers that act.
+    """fingerprints/<model>/<profile>/<stage>.json of the code and, after training, of the numbers that act.
 
-    The code of another loop is with that of training if the model is trained by it in any profile.
-    A profile in which the model's numbers are wrong has none: `validate` refuses it before it is used.
+    train.json has the code alone, with that of the loop where it is one of LOOPS: DVC tracks the numbers of training
+    itself. A profile in which the model's numbers are wrong has none of them: `validate` refuses it before it is used.
     """
     for model in models:
-        for stage in ("train", *WORK_OF_ONE.get(model, {})):
+        for stage in WORK_OF_ONE.get(model, {}):
             path = RunFiles("", model, root).fingerprints / f"{stage}.json"
-            code = {"code": fingerprint(stage, model, root)}
-            if stage == "train":
-                code |= {name: loop_code(name, root) for name in LOOPS if trains_by(name, params, model)}
-            _write(path, json.dumps(code))
+            _write(path, json.dumps({"code": fingerprint(stage, model, root)}))
         for profile in params.common:
             folder = RunFiles(profile, model, root).fingerprints
-            for stage in (*WORK, PROOF):
-                path = folder / f"{stage}.json"
-                try:
-                    settings = settings_of(stage, params, model, profile)
-                except ConfigError:
-                    path.unlink(missing_ok=True)
-                    continue
+            try:
+                training = acting_values(params, model, profile)["training"]
+                settings = {stage: settings_of(stage, params, model, profile) for stage in (*WORK, PROOF)}
+            except ConfigError:
+                for stage in (*STAGES, PROOF):
+                    (folder / f"{stage}.json").unlink(missing_ok=True)
+                continue
+            loops = {name: loop_code(name, root) for name, loop in LOOPS.items() if loop.key in training}
+            _write(folder / "train.json", json.dumps({"code": fingerprint("train", model, root), **loops}))
+            for stage, numbers in settings.items():
                 code = fingerprint("compress" if stage == PROOF else stage, model, root)
-                _write(path, json.dumps({"code": code, "settings": settings}, indent=1))
+                _write(folder / f"{stage}.json", json.dumps({"code": code, "settings": numbers}, indent=1))
 
 
 def settings_of(stage: str, params: Params, model: str, profile: str) -> dict[str, Any]:
@@ -155,17 +155,6 @@ def _write(path: Path, text: str) -> None:
     """Leaves a file that says the same alone."""
     if not path.exists() or path.read_text(encoding="utf-8") != f"{text}\n":
         write_text(path, f"{text}\n")
-
-
-def trains_by(loop: str, params: Params, model: str) -> bool:
-    """Whether it is trained by one of LOOPS in any profile; not in one where its numbers are wrong."""
-    for profile in params.common:
-        try:
-            if LOOPS[loop].key in acting_values(params, model, profile)["training"]:
-                return True
-        except ConfigError:
-            continue
-    return False
 
 
 def loop_code(loop: str, root: Path) -> str:

@@ -37,7 +37,8 @@ LOOK_SECONDS = 0.25
 END_PART, MAX_END_SECONDS = 0.03, 10.0  # of the time, for the last packing
 LATE_PART, MAX_LATE_SECONDS = 0.05, 15.0  # of the time, for rows that take longer than planned
 FREE_GIB = 16.0  # of GPU memory that a further row waits for
-DEFAULT_JOBS = {"cuda": 3, "cpu": os.cpu_count() or 1}
+LEAST_SECONDS = 3.0  # that are left for a row; with fewer it does not begin
+DEFAULT_JOBS = {"cuda": 2, "cpu": os.cpu_count() or 1}  # processes on one GPU take turns: the second one is for starts
 
 
 @dataclass
@@ -55,8 +56,13 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, required=True, help="of the whole suite, start-up and packing included"
     )
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), help="in this order (default: all that are trained by gradient, the largest share first)")
-    parser.add_argument("--jobs", type=int, help="rows at a time (default: 3 on a GPU, one a core on a CPU)")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=list(MODELS),
+        help="in this order (default: all that are trained by gradient, the largest share first)",
+    )
+    parser.add_argument("--jobs", type=int, help="rows at a time (default: 2 on a GPU, one a core on a CPU)")
     parser.add_argument("--parts", type=int, default=4, help="how many files of 15 MiB to pack (default: 4)")
     parser.add_argument("--out", type=Path, help="folder of the parts (default: .work/suite/PROFILE/parts)")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="instead of the profile's")
@@ -74,7 +80,8 @@ def main() -> None:
     for name in models:
         shutil.rmtree(row_file(given.profile, name).parent, ignore_errors=True)
     planned = end - min(MAX_LATE_SECONDS, LATE_PART * seconds)
-    suite = Suite(given.profile, Schedule(weights, jobs, planned, given.models is not None), device, end, out, given.parts)
+    schedule = Schedule(weights, jobs, planned, is_in_order=given.models is not None)
+    suite = Suite(given.profile, schedule, device, end, out, given.parts)
     suite.run()
     paths = pack_suite(given.profile, out, 1, given.parts)
     print(table(given.profile, models))
@@ -107,6 +114,10 @@ class Suite:
                 running.process.join()
 
     def _begin(self, name: str, until: float) -> None:
+        if until - time.time() < LEAST_SECONDS:
+            self.schedule.free(name)
+            print(f"{name}: does not begin, there is no time left", flush=True)
+            return
         log = log_file(self.profile, name)
         log.parent.mkdir(parents=True, exist_ok=True)
         process = self.processes.Process(target=start, args=(name, self.profile, self.device, time.time(), until, log))
@@ -128,7 +139,14 @@ class Suite:
                 is_new = True
                 print(f"{name}: {'finished' if code == 0 else f'failed with exit code {code}'}", flush=True)
         if is_new:
+            self._pack()
+
+    def _pack(self) -> None:
+        """Packs what there is; rows go on where that fails, for a full disk or a file that someone removed."""
+        try:
             pack_suite(self.profile, self.out, 1, self.parts)
+        except (StageError, OSError) as error:
+            print(f"not packed: {error}", flush=True)
 
     def _has_memory(self) -> bool:
         """Whether the GPU has room for one more row; where it cannot be asked, or none is running, it has."""

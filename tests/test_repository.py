@@ -71,7 +71,7 @@ def test_every_stage_of_the_pipeline_is_a_module_that_parses_its_command() -> No
 
 def test_training_tracks_its_code_and_the_three_places_of_a_number() -> None:
     stage = pipeline()["train"]
-    assert "fingerprints/${item.model}/train.json" in stage["deps"]
+    assert "fingerprints/${item.model}/${item.profile}/train.json" in stage["deps"]
     blocks = ("models.${item.model}.all", "models.${item.model}.${item.profile}")
     own = {f"{block}.{section}" for block in blocks for section in ("model", "training")}
     assert set(stage["params"]) == own | {"training_defaults.${item.profile}", "common.${item.profile}.run"}
@@ -85,7 +85,7 @@ def test_the_stages_after_training_find_code_and_numbers_in_one_small_file() -> 
         if name != "train":
             assert f"fingerprints/${{item.model}}/${{item.profile}}/{name}.json" in stage["deps"]
             assert "params" not in stage
-    assert "fingerprints/${item.model}/train.json" in pipeline()["evaluate"]["deps"]  # current_key is made of it
+    assert "fingerprints/${item.model}/${item.profile}/train.json" in pipeline()["evaluate"]["deps"]  # current_key is made of it
 
 
 def test_the_proof_beside_the_pipeline_is_of_every_exact_model_and_of_what_compression_depends_on() -> None:

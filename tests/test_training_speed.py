@@ -19,7 +19,7 @@ from dgm.runs.checkpoint import Scratch
 from tests.tiny import UntrackedRun, tiny_training
 
 SETTINGS = Settings("smoke", 0.3, "cpu", 2, False)
-SPEED = Speed("char_rnn", 640.0, 1200, 64, "bfloat16", True, 12.34, 3 * 2**30, 50_000_000_000, 8.0, 4.5, True)
+SPEED = Speed("char_rnn", 640.0, 1200, 64, "bfloat16", True, False, 12.34, 3 * 2**30, 50_000_000_000, 8.0, 4.5, True)
 MACHINE = Machine("a GPU", "bfloat16 matrix product of 8,192 x 8,192", 8e14)
 
 
@@ -31,7 +31,7 @@ def test_a_row_is_computed_from_what_was_measured() -> None:
     header, _, row = table([SPEED], 8e14).splitlines()
     assert tuple(cells(header)) == COLUMNS
     assert cells(row) == [
-        *(r"char\_rnn", "640", "100", "1,200", "64", "bfloat16", "yes", "12.3"),
+        *(r"char\_rnn", "640", "100", "1,200", "64", "bfloat16", "yes", "no", "12.3"),
         *("3.00", "50", "32", "4.0%", "8.000", "4.500"),
     ]
     assert cells(table([replace(SPEED, is_warm=False)], 8e14).splitlines()[2])[1] == "≈ 640"

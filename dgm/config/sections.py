@@ -196,8 +196,6 @@ class TrainingConfig(Config):
     @field_validator("cuda_graph")
     @classmethod
     def _is_the_plain_loop(cls, cuda_graph: bool, info: ValidationInfo) -> bool:
-        if cuda_graph and info.data.get("compile"):
-            raise ValueError("cannot capture what `compile` compiles; set one of them to false")
         if cuda_graph and info.data.get("num_slices", 1) > 1:
             raise ValueError("cannot capture slices; set it to false, or num_slices to 1")
         return cuda_graph

@@ -39,6 +39,7 @@ WORDS = (  # the values of one key that is a choice
 NEEDS = {  # a switch, and the keys that go with it
     "optimizer": {"muon_learning_rate"},
     "method": {"num_iterations"},
+    "kl_warmup_fraction": {"cuda_graph"},
     "has_linear_start": {key for (_, key), switch in ACTS_WITH.items() if switch == "has_linear_start"},
 }
 ACTS_AS: dict[str, str] = dict.fromkeys(BUDGET_KEYS, SECONDS)  # what an override of these changes

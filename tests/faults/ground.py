@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from matplotlib.backend_bases import FigureCanvasBase
 
-from dgm.fingerprints import CODE, UNUSED, WORK_OF_ONE, fingerprint, slices_code
+from dgm.fingerprints import CODE, LOOPS, UNUSED, WORK_OF_ONE, fingerprint, loop_code
 from dgm.registry import MODELS as ALL_MODELS
 from tests.faults.judge import Verdict, judge
 from tests.faults.processes import ROOT, Attempt
@@ -112,7 +112,8 @@ def warm_up() -> None:
         for stage in UNUSED:
             if stage != "ppca_ladder" or stage in WORK_OF_ONE.get(model, {}):
                 fingerprint(stage, model)
-    slices_code(CODE)
+    for name in LOOPS:
+        loop_code(name, CODE)
 
 
 def own_files() -> dict[str, int]:

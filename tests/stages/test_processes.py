@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,10 +131,33 @@ def test_the_key_of_sliced_runs_alone_has_the_code_of_slices(tmp_path: Path) -> 
         """What DVC's train stage depends on, in both trees."""
         for root in (tmp_path, edited):
             write_fingerprints(each, ["nice"], root)
-        return [(root / "fingerprints/nice/train.json").read_text() for root in (tmp_path, edited)]
+        return [(root / "fingerprints/nice/cpu/train.json").read_text() for root in (tmp_path, edited)]
 
     (plain, same), (old, new) = files(params), files(sliced)
     assert plain == same and old != new and old.startswith(plain.strip()[:-1])
+
+
+def test_a_graph_has_a_key_of_its_own_and_leaves_the_plain_loops_alone() -> None:
+    params = load_params()
+    graphed, plain = (params.changed("pixelcnn", "cpu", {"training": {"cuda_graph": value}}) for value in (True, False))
+    keys = [training_key(each, "pixelcnn", "cpu") for each in (params, plain, graphed)]
+    assert keys[0] == keys[1] != keys[2]
+    assert "cuda_graph" not in acting_values(plain, "pixelcnn", "cpu")["training"]
+    assert acting_values(graphed, "pixelcnn", "cpu")["training"]["cuda_graph"] is True
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "reason"),
+    [
+        ("char_rnn", {"training": {"cuda_graph": True}}, "draws the rows of a step on the host"),
+        ("made", {"training": {"cuda_graph": True}, "model": {"num_masks": 2}}, "draws the mask of a step on the host"),
+        ("vae", {"training": {"cuda_graph": True}, "model": {"kl_warmup_fraction": 0.1}}, "follows the progress"),
+        ("nice", {"training": {"cuda_graph": True, "num_slices": 2}}, "cannot capture slices"),
+    ],
+)
+def test_what_a_graph_would_freeze_is_refused(model: str, changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=f"cuda_graph: .*{reason}.*false"):
+        training_config(load_params().changed(model, "cpu", changes), model, "cpu")
 
 
 @pytest.mark.parametrize("number", [3, 0, 64])

@@ -15,8 +15,9 @@ from dgm.config.params import load_params
 from dgm.config.sections import TrainingConfig
 from dgm.errors import StageError
 from dgm.settings import training_config
-from dgm.suite.row import log_file
-from stages.suite import main, process_start, table
+from dgm.suite.row import Row, log_file, write_row
+from dgm.suite.schedule import Schedule
+from stages.suite import Suite, main, process_start, table
 from stages.suite_row import seconds_to_train, start, time_box
 from tests.stages.killed_suites import arrived, check_killed, make_machine, started, wait_until
 
@@ -62,7 +63,7 @@ def test_a_row_that_fails_keeps_its_traceback_and_costs_only_itself(
 
 
 def test_what_follows_training_is_given_time() -> None:
-    assert seconds_to_train(100.0, 104.0, 204.0) == 75.0
+    assert seconds_to_train(100.0, 104.0, 204.0) == 80.0
     assert seconds_to_train(100.0, 140.0, 240.0) == 20.0  # a slow start: the rest will be slow too
     assert seconds_to_train(100.0, 240.0, 240.0) == 1.0
 
@@ -91,3 +92,17 @@ def test_wrong_numbers_are_refused_before_anything_starts(
     with pytest.raises(StageError, match=reason):
         main()
     assert not (project / ".work").exists()
+
+
+def test_a_row_without_time_does_not_begin_and_a_failed_packing_ends_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen on a GPU: rows that trained for a second each at the end, and a suite that ended with a removed file."""
+    now = time.time()
+    suite = Suite("smoke", Schedule({"made": 1.0, "nice": 1.0}, 2, now + 1), "cpu", now + 1, project / "out", 1)
+    suite.run()
+    assert not suite.rows and not (project / ".work").exists()
+    assert capsys.readouterr().out.count("does not begin, there is no time left") == 2
+    write_row(Row("made", "smoke", {}, "0" * 16, None, {"train": {"gone": "0" * 64}}, {"train": 1.0}, False))
+    suite._pack()  # pyright: ignore[reportPrivateUsage]
+    assert capsys.readouterr().out.startswith("not packed: ")

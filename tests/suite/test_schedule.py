@@ -86,3 +86,11 @@ def test_launch_bound_rows_run_beside_others() -> None:
 )
 def test_scoring_is_cut_to_its_seconds(draws: int, samples: int, seconds: float, expected: tuple[int, int]) -> None:
     assert evaluation_that_fits(draws, samples, 10.0, seconds) == expected
+
+
+def test_rows_begin_in_the_order_that_is_asked_for() -> None:
+    wanted = {"nice": 0.1, "draw": 0.3, "pixelcnn_pp": 0.5, "ride": 0.2}
+    schedule = Schedule(wanted, 3, 100.0, is_in_order=True)
+    began = [schedule.begin(0.0)[0] for _ in range(3)]
+    schedule.free("draw")
+    assert [*began, schedule.begin(50.0)[0]] == list(wanted)
