@@ -37,8 +37,8 @@ from stages.device import prepare_device
 OUTPUT = Path(__file__).parent / "training_speed.md"
 CEILING = {"cuda": (8192, torch.bfloat16, 50), "cpu": (2048, torch.float32, 3)}  # size, precision, products
 ERROR_CHARACTERS = 200
-COLUMNS = ("Model", "Images/s", "ms per step", "Steps", "Batch", "Precision", "Compiled", "Graph", "First step, s", "Peak GiB",
-           "GFLOP per image", "TFLOP/s", "Of the ceiling", "Bits before", "Bits after")  # fmt: skip
+COLUMNS = ("Model", "Images/s", "ms per step", "Steps", "Batch", "Precision", "Compiled", "Graph", "First step, s",
+           "Peak GiB", "GFLOP per image", "TFLOP/s", "Of the ceiling", "Bits before", "Bits after")  # fmt: skip
 Result = TypeVar("Result")
 
 

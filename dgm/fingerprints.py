@@ -42,6 +42,8 @@ FITTED = "stages.train:learn_by_fit"
 TRAINED = "stages.train:learn_by_gradient"
 SLICED = "stages.train:learn_in_slices"
 GRAPHED = "stages.train:learn_by_graph"
+
+
 @dataclass(frozen=True)
 class Loop:
     """A way to train that is not the plain loop: the key of `training` that chooses it, and where its code begins."""

@@ -85,7 +85,8 @@ def test_the_stages_after_training_find_code_and_numbers_in_one_small_file() -> 
         if name != "train":
             assert f"fingerprints/${{item.model}}/${{item.profile}}/{name}.json" in stage["deps"]
             assert "params" not in stage
-    assert "fingerprints/${item.model}/${item.profile}/train.json" in pipeline()["evaluate"]["deps"]  # current_key is made of it
+    code = "fingerprints/${item.model}/${item.profile}/train.json"
+    assert code in pipeline()["evaluate"]["deps"]  # current_key is made of it
 
 
 def test_the_proof_beside_the_pipeline_is_of_every_exact_model_and_of_what_compression_depends_on() -> None:

@@ -159,7 +159,7 @@ class TrainingConfig(Config):
     `validation_batch_size`: validation noise is drawn batch by batch, so this is a number of the curve.
     `num_slices`: equal parts of each batch with noise and batch norm of their own, which as many processes may share
     (dgm/engine/sliced.py); 1 for the plain loop.
-    `cuda_graph`: a GPU replays forward and backward pass as one graph (dgm/engine/graphed.py); false for the plain loop.
+    `cuda_graph`: a GPU replays forward and backward pass as one graph (dgm/engine/graphed.py).
     """
 
     optimizer: Literal["adamw", "muon"]

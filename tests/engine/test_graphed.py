@@ -31,7 +31,9 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
-def trained(kind: type[Trainer], case: str, folder: Path, device: str, stop_after: float | None = None) -> TrainingResult:
+def trained(
+    kind: type[Trainer], case: str, folder: Path, device: str, stop_after: float | None = None
+) -> TrainingResult:
     """Five steps, or those after the checkpoint that an earlier call left."""
     name, model_changes, training_changes = CASES[case]
     changes = {"batch_size": 6, "max_steps": 5, "validate_every": 2, "validation_batch_size": 7, **training_changes}

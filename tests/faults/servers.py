@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import yaml
@@ -39,7 +40,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self._port = probe.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self._port}"
-        self.start()
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts it and waits until it answers. Raises: RuntimeError."""
@@ -58,8 +59,10 @@ class Server:
         raise RuntimeError("mlflow server does not start")
 
     def kill(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
 
     def points(self) -> dict[str, set[tuple[str, int, float]]]:
         """(metric, step, value) by finished run."""
@@ -70,6 +73,19 @@ class Server:
         for run_id, key, step, value in rows:
             found.setdefault(run_id, set()).add((key, step, value))
         return found
+
+
+@contextmanager
+def server_in(folder: Path) -> Generator[Server]:
+    """A server that is killed at the end of the block, also where SIGTERM ends the campaign within it."""
+    handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        signal.signal(signal.SIGTERM, handler)
 
 
 def servers(ground: Ground, count: int) -> Kind:
@@ -88,28 +104,28 @@ def servers(ground: Ground, count: int) -> Kind:
         if undisturbed.code:
             raise RuntimeError(undisturbed.said)
         weights = RunFiles(PROFILE, MODEL, project).weights.read_bytes()
-        server = Server(ground.folder / "server")
-        variables = {"MLFLOW_TRACKING_URI": server.uri}
-        for number, _, moments in kind.left(range(count)):
-            part, is_back_soon = moments.random(), number % 2 == 0
-            replace_file(RunFiles(PROFILE, MODEL, project).weights, b"")
-            before = set(server.points())
-            running = start(project, line, variables=variables)
-            scratch = project / ".scratch" / PROFILE / MODEL
-            while not list(scratch.glob("*.lock")) and not running.has_ended():
-                time.sleep(0.01)
-            time.sleep(part * undisturbed.seconds)
-            server.kill()
-            if is_back_soon:
-                server.start()
-            attempt = running.wait()
-            if not is_back_soon:
-                server.start()
-            verdict = of_training(project, attempt, weights)
-            if verdict.is_good and attempt.code == 0:
-                verdict = arrived(project, server, variables, before)
-            kind.add(number, f"after {part:.2f} of the training, back {'soon' if is_back_soon else 'later'}", verdict)
-        server.kill()
+        with server_in(ground.folder / "server") as server:
+            variables = {"MLFLOW_TRACKING_URI": server.uri}
+            for number, _, moments in kind.left(range(count)):
+                part, is_back_soon = moments.random(), number % 2 == 0
+                replace_file(RunFiles(PROFILE, MODEL, project).weights, b"")
+                before = set(server.points())
+                running = start(project, line, variables=variables)
+                scratch = project / ".scratch" / PROFILE / MODEL
+                while not list(scratch.glob("*.lock")) and not running.has_ended():
+                    time.sleep(0.01)
+                time.sleep(part * undisturbed.seconds)
+                server.kill()
+                if is_back_soon:
+                    server.start()
+                attempt = running.wait()
+                if not is_back_soon:
+                    server.start()
+                verdict = of_training(project, attempt, weights)
+                if verdict.is_good and attempt.code == 0:
+                    verdict = arrived(project, server, variables, before)
+                when = "soon" if is_back_soon else "later"
+                kind.add(number, f"after {part:.2f} of the training, back {when}", verdict)
     return kind
 
 

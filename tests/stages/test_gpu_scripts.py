@@ -8,10 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.stages.killed_suites import wait_until
 
 ROOT = Path(__file__).parents[2]
 WHEEL = {
@@ -46,6 +49,39 @@ def test_the_wheels_are_found_without_pythonpath(tree: Path, is_in_venv: bool) -
     assert (tree / ".work" / "env").exists() != is_in_venv
     asked = 'source scripts/gpu/environment.sh; exec env -i PATH="$PATH" python3 -c "import carried"'
     subprocess.run(["bash", "-c", asked], cwd=tree, env=environment, check=True)
+
+
+PYTHON = """#!/usr/bin/env bash
+echo "$PWD $*" >>"$CALLS"
+for word in "$@"; do
+    case "$word" in */parts) mkdir -p "$word"; sleep 3; touch "$word/results_01.zip" ;; esac
+done
+"""
+
+
+def test_what_is_trained_lies_where_no_call_lays_the_tree_anew(tree: Path) -> None:
+    """The next call removes what git does not ignore: on the first GPU that was reports/, under a suite that ran."""
+    (tree / "params.yaml").write_text("profile: smoke\n")
+    (tree / "bin").mkdir()
+    (tree / "bin" / "python3").write_text(PYTHON)
+    (tree / "bin" / "python3").chmod(0o755)
+    calls, out = tree / "calls.txt", tree / "out"
+    environment = {"PATH": f"{tree / 'bin'}:/usr/bin:/bin", "CALLS": str(calls), "OUT": str(out)}
+    for command in ("2_data.sh smoke 1", "3_suite.sh smoke 2 --jobs 2", "4_more.sh smoke 5"):
+        waits = {"WAIT": "1"} if command.startswith("3") else {}
+        script = ["bash", *f"scripts/gpu/{command}".split()]
+        began = time.monotonic()
+        done = subprocess.run(script, cwd=tree, env={**environment, **waits}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        if command.startswith("3"):  # the call ends before the suite, which goes on
+            assert time.monotonic() - began < 3 and not [*out.iterdir()]
+            wait_until((tree / ".work/run/.work/parts/results_01.zip").exists, 10)
+    run = str(tree / ".work" / "run")
+    lines = calls.read_text().splitlines()
+    assert [line.split()[0] for line in lines] == [run] * 5
+    assert f"-m stages.suite --profile smoke --minutes 2 --out {run}/.work/parts --jobs 2" in lines[3]
+    assert lines[4].endswith(f"-m stages.pack --profile smoke --first 5 --parts 4 --out {out}")
+    assert (tree / ".work/run/params.yaml").exists() and not (tree / ".work/run/.work/wheels").exists()
 
 
 # docs/gpu.md, "What travels": what the machine has, and what is carried there
