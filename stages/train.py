@@ -129,7 +129,7 @@ def train(
                     result = learn_by_fit(job, config, session)
                 elif isinstance(session, JointSession):
                     result = learn_in_slices(job, config, session)
-                elif config.cuda_graph:
+                elif is_graphed(config):
                     result = learn_by_graph(job, config, session)
                 else:
                     result = learn_by_gradient(job, config, session)
@@ -172,6 +172,11 @@ def raise_misfit(error: Exception, scratch: Scratch, session: Session) -> NoRetu
 def num_slices(config: TrainingConfig | FitConfig) -> int:
     """How many processes can learn together at most."""
     return config.num_slices if isinstance(config, TrainingConfig) else 1
+
+
+def is_graphed(config: TrainingConfig) -> bool:
+    """Whether a GPU replays its steps."""
+    return config.cuda_graph
 
 
 def too_many_ranks(job: Job, config: TrainingConfig | FitConfig) -> str:

@@ -44,7 +44,11 @@ PUBLISHED_SIZES = {  # weights of the architectures that the papers trained; two
 
 @pytest.fixture
 def values() -> dict[str, Any]:
-    return copy.deepcopy(DOCUMENT)
+    """params.yaml without the seconds of its own that a row has whose result came from another machine."""
+    document = copy.deepcopy(DOCUMENT)
+    for name in TRAINED:
+        document["models"][name]["gpu"]["training"].pop("max_seconds", None)
+    return document
 
 
 def seconds_of(values: dict[str, Any], name: str, profile: str = "gpu") -> float | None:
@@ -67,8 +71,8 @@ def test_a_row_trains_for_its_share_of_the_minutes(values: dict[str, Any], profi
 
 
 @pytest.mark.parametrize("profile", TIMED)
-def test_the_table_fits_its_minutes_with_room_for_scoring(profile: str) -> None:
-    minutes = training_minutes(load_params(), profile)
+def test_the_table_fits_its_minutes_with_room_for_scoring(values: dict[str, Any], profile: str) -> None:
+    minutes = training_minutes(parse(Params, values, ""), profile)
     assert minutes is not None
     assert 0.7 * DOCUMENT["training_defaults"][profile]["table_minutes"] < minutes
     assert minutes < DOCUMENT["training_defaults"][profile]["table_minutes"]

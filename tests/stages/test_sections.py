@@ -29,7 +29,7 @@ from dgm.errors import StageError
 from dgm.model_api.contracts import Fitted, GradientTrained
 from dgm.runs.checkpoint import Scratch
 from stages.evaluate import score
-from stages.train import num_slices
+from stages.train import is_graphed, num_slices
 from tests.tiny import SMALL, UntrackedRun, random_images, tiny_training, untrained_model
 
 PARAMS = load_params()
@@ -97,7 +97,7 @@ def test_every_key_of_the_other_sections_is_read(
     with Scratch("smoke", "histogram_per_channel", "key", tmp_path) as scratch:
         fit(fitted, IMAGES, FitConfig(num_iterations=0), 0, Session(scratch, UntrackedRun(), None, 1e9, None))
 
-    assert num_slices(training) == 1
+    assert num_slices(training) == 1 and not is_graphed(training)
     for kind in SECTION_TYPES:
         if kind.__name__ not in BASES | ELSEWHERE:
             assert set(kind.model_fields) <= read.get(kind.__name__, set()), kind.__name__

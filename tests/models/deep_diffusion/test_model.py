@@ -171,8 +171,8 @@ def test_terms_of_an_evaluation_sum_to_the_bound_and_are_no_gains() -> None:
     assert all(float(term.mean()) <= 0 for name, term in result.terms.items() if name != "first_step")
 
 
-def test_the_gpu_profile_is_the_published_network() -> None:
-    model = build_model(load_params(), "deep_diffusion", "gpu", CIFAR10)
+def test_the_published_profile_is_the_published_network() -> None:
+    model = build_model(load_params(), "deep_diffusion", "published", CIFAR10)
     assert isinstance(model, DeepDiffusion)
     assert model.num_parameters() == 12_692_280 + 2
     assert (model.config.num_steps, model.config.schedule) == (1000, "reciprocal")
