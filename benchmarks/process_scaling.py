@@ -3,7 +3,8 @@
 `python -m benchmarks.process_scaling --model pixelcnn_pp`, on a machine with two idle cores: every process has one
 thread. The two pairs take turns of some seconds, so that what else the machine does falls on both alike, and the ratio
 is the median over rounds. Prints images per second of wall time, and per second of processor time, which other work
-disturbs less. Batches are those of the profile, in two slices.
+disturbs less. Batches are those of the profile, or of
+--batch-size images, in two slices.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class MeasuredTrainer(SlicedTrainer):
         return Rate(images, time.monotonic() - began, time.process_time() - used)
 
 
-def trainer(model_name: str, profile: str, folder: Path) -> MeasuredTrainer:
+def trainer(model_name: str, profile: str, batch_size: int | None, folder: Path) -> MeasuredTrainer:
     """In this process, alone or as one rank. Raises: StageError if the model is not trained by gradient."""
     ranks = this_rank()
     torch.set_num_threads(1)
@@ -103,18 +104,21 @@ def trainer(model_name: str, profile: str, folder: Path) -> MeasuredTrainer:
     model = build_model(params, model_name, profile, CIFAR10)
     if not isinstance(model, GradientTrained) or not isinstance(config, TrainingConfig):
         raise StageError(f"{model_name}: not trained by gradient")
-    config = TrainingConfig.model_validate({**config.model_dump(), "num_slices": NUM_PROCESSES})
+    changes = {"num_slices": NUM_PROCESSES, "batch_size": batch_size or config.batch_size}
+    config = TrainingConfig.model_validate({**config.model_dump(), **changes})
     splits = make_splits(load_arrays(DATA), run.num_training_images)
     images, held_out = torch.from_numpy(splits.train.copy()), torch.from_numpy(splits.validation.copy())
     session = JointSession(Scratch(profile, model_name, "speed", folder), UntrackedRun(), None, 1e9)
     return MeasuredTrainer(model, images, held_out, config, run.seed, session, ranks)
 
 
-def take_turns(place: str, store: TCPStore, model_name: str, profile: str, seconds: float, rounds: int) -> None:
+def take_turns(
+    place: str, store: TCPStore, model_name: str, profile: str, batch_size: int | None, seconds: float, rounds: int
+) -> None:
     """A measured process: says that it is ready, then trains whenever it is told to, and says what it has done."""
     kind = place.partition(":")[0]
     with tempfile.TemporaryDirectory() as folder:
-        measured = trainer(model_name, profile, Path(folder))
+        measured = trainer(model_name, profile, batch_size, Path(folder))
         measured.warm_up()
         store.set(f"ready/{place}", "")
         for number in range(rounds):
@@ -182,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pixelcnn_pp")
     parser.add_argument("--profile", default="cpu", choices=PROFILES)
+    parser.add_argument("--batch-size", type=int, help="instead of the profile's; a multiple of two")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")
     parser.add_argument("--rounds", type=int, default=12, help="turns of each pair")
     given = parser.parse_args()
@@ -189,13 +194,13 @@ def main() -> None:
         raise StageError("--seconds and --rounds must be greater than 0")
     if place := os.environ.get(PLACE):
         store = TCPStore(HOST, int(os.environ[PORT]), is_master=False)
-        take_turns(place, store, given.model, given.profile, given.seconds, given.rounds)
+        take_turns(place, store, given.model, given.profile, given.batch_size, given.seconds, given.rounds)
         return
     load = os.getloadavg()[0]
     measured = run_pairs(sys.argv[1:], given.seconds, given.rounds)
-    print(
-        f"{given.model} ({given.profile}), {os.cpu_count()} cores, {given.rounds} rounds of {given.seconds:g} s a pair"
-    )
+    batches = f", batches of {given.batch_size}" if given.batch_size else ""
+    rounds = f"{given.rounds} rounds of {given.seconds:g} s a pair"
+    print(f"{given.model} ({given.profile}){batches}, {os.cpu_count()} cores, {rounds}")
     print(f"load of the machine before: {load:.2f}" + ("; it was busy" if load > BUSY_LOAD else ""))
     print("\n".join(summary(measured)))
 
