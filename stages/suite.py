@@ -86,6 +86,9 @@ def main() -> None:
     paths = pack_suite(given.profile, out, 1, given.parts)
     print(table(given.profile, models))
     print(f"{time.time() - began:.0f} of {seconds:.0f} s; {out}: {num_parts(paths)}", flush=True)
+    if absent := [name for name in models if not has_figure(given.profile, name)]:
+        logs = row_file(given.profile, absent[0]).parent.parent
+        raise StageError(f"no figure of {', '.join(absent)}: see the logs in {logs}; give more minutes or fewer models")
 
 
 class Suite:
@@ -184,6 +187,12 @@ def share_of(params: Params, name: str, profile: str) -> float:
     training_config(params, name, profile)
     evaluation_config(params, name, profile)
     return float(params.own_section(name, profile, "training").get(SHARE, 1 / len(MODELS)))
+
+
+def has_figure(profile: str, name: str) -> bool:
+    """Whether the row was scored; samples and proofs come after it, as far as the minutes go."""
+    row = read_row(profile, name)
+    return row is not None and "evaluate" in row.files
 
 
 def table(profile: str, models: Sequence[str]) -> str:

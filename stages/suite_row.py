@@ -44,7 +44,7 @@ from stages.prove import examine_row
 from stages.sample import sample
 from stages.train import Limits, train
 
-TRAINING_PART = 0.8  # of what is left when the process is up: then come rounding and scoring
+TRAINING_PART = 0.75  # of what is left when the process is up: then come rounding and scoring
 GPU_START_SECONDS = 10.0  # of preparing, choosing kernels and capturing: 8 to 20 on an H200, and no budget counts them
 STARTS = 2.0  # as many times as long as starting took is kept for them at least
 SCORING_PART = 0.8  # of what is left after that

@@ -63,7 +63,7 @@ def test_a_row_that_fails_keeps_its_traceback_and_costs_only_itself(
 
 
 def test_what_follows_training_is_given_time() -> None:
-    assert seconds_to_train(100.0, 104.0, 204.0) == 80.0
+    assert seconds_to_train(100.0, 104.0, 204.0) == 75.0
     assert seconds_to_train(100.0, 140.0, 240.0) == 20.0  # a slow start: the rest will be slow too
     assert seconds_to_train(100.0, 240.0, 240.0) == 1.0
 
@@ -106,3 +106,13 @@ def test_a_row_without_time_does_not_begin_and_a_failed_packing_ends_nothing(
     write_row(Row("made", "smoke", {}, "0" * 16, None, {"train": {"gone": "0" * 64}}, {"train": 1.0}, False))
     suite._pack()  # pyright: ignore[reportPrivateUsage]
     assert capsys.readouterr().out.startswith("not packed: ")
+
+
+def test_a_suite_that_leaves_a_row_without_a_figure_says_so_and_fails(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    monkeypatch.setattr(sys, "argv", ["suite", "--profile", "smoke", "--minutes", "0.01", "--models", "made", "nice"])
+    with pytest.raises(StageError, match=r"^no figure of made, nice: see the logs in \.work/suite/smoke; "):
+        main()
+    assert "did not begin" in capsys.readouterr().out
