@@ -28,7 +28,7 @@ class UnusableLatentsError(StageError):
     """Numbers that are not finite, or latents that cannot have been drawn."""
 
     def __init__(self) -> None:
-        super().__init__("the model's latents are not finite numbers: its weights are not usable")
+        super().__init__("the model's latents are not finite numbers: its weights are not usable; train it again")
 
 
 @dataclass(frozen=True)
