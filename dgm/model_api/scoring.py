@@ -52,7 +52,8 @@ def score_images(
     if not nats.isfinite().all():
         worst = int((~nats.isfinite()).nonzero()[0])
         raise StageError(
-            f"log-probability of image {worst} is {float(nats[worst])}: the model's weights are not usable; train it again"
+            f"log-probability of image {worst} is {float(nats[worst])}: the model's weights are not usable; "
+            "train it again"
         )
     terms = {name: torch.cat([part.terms[name].double().cpu() for part in parts]) for name in parts[0].terms}
     return Scored(nats, parts[0].method, parts[0].kind, terms)
