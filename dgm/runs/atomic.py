@@ -14,6 +14,7 @@ import numpy as np
 
 from dgm.errors import StageError
 from dgm.runs.system_errors import errno_of, reason_of, remedy_for, unreadable
+from dgm.runs.termination import hold_signals, release_signals
 from dgm.runs.unfinished import Unfinished, probe, remove_unfinished
 from dgm.small_files import check_regular
 
@@ -26,13 +27,18 @@ def atomic_file(path: Path) -> Generator[BinaryIO]:
 
     Raises: OSError naming the path (disk full, folder read-only) and the remedy; the temporary file is removed.
     """
+    hold_signals()  # one that came between making the file and the `try` that removes it would leave it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Unfinished(path)
-    except OSError as error:
+    except BaseException as error:
+        release_signals()
+        if not isinstance(error, OSError):
+            raise
         remedy = remedy_for(error, WRITABLE, WRITABLE)
         raise OSError(error.errno, f"{error.strerror}: {remedy}", str(path)) from None
     try:
+        release_signals()
         with unfinished.file as file:
             yield file
             file.flush()

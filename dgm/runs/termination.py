@@ -14,6 +14,8 @@ INTERRUPTED = "interrupted; `dvc repro` continues from here"
 CTRL_C_CODE, TERMINATED_CODE = 130, 143  # exit codes, as shells give them
 Handler = Callable[[int, FrameType | None], object]
 _arrived: list[KeyboardInterrupt] = []  # what was raised inside the with block that is running
+_holders: list[None] = []  # one for each `hold_signals` that was not released
+_waiting: list[int] = []  # signals that came meanwhile
 
 
 class Terminated(KeyboardInterrupt):
@@ -52,6 +54,26 @@ def unwinding() -> Generator[None]:
         yield
 
 
+def hold_signals() -> None:
+    """Until `release_signals` what `unwinding` would raise waits: for a moment after which something is to be undone.
+
+    A mask of the thread would not do: other threads take the signals of a process too. Only the main thread is
+    interrupted, so that in others it does nothing.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _holders.append(None)
+
+
+def release_signals() -> None:
+    """Raises: KeyboardInterrupt or Terminated, if a signal came meanwhile."""
+    if threading.current_thread() is threading.main_thread() and _holders:
+        _holders.pop()
+        if not _holders and _waiting:
+            number = _waiting[0]
+            _waiting.clear()
+            _unwind(number, None)
+
+
 def end_at_once() -> None:
     """From now on SIGTERM, SIGHUP and Ctrl-C end the process with one line: it has begun nothing yet."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -74,7 +96,10 @@ def _handled_by(handlers: dict[signal.Signals, Handler]) -> Generator[None]:
             signal.signal(number, before)
 
 
-def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+def _unwind(number: int, frame: FrameType | None) -> None:
+    if _holders:
+        _waiting.append(number)
+        return
     signal.signal(number, signal.SIG_IGN)
     interrupt = KeyboardInterrupt() if number == signal.SIGINT else Terminated()
     _arrived.append(interrupt)

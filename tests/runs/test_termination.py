@@ -12,7 +12,9 @@ import pytest
 
 from dgm.engine.interrupt import StopRequest
 from dgm.errors import StageError
+from dgm.runs import atomic
 from dgm.runs.termination import INTERRUPTED, exit_code, unwinding
+from dgm.runs.unfinished import Unfinished
 from stages.cli import run_stage
 
 ROOT = Path(__file__).parent.parent.parent
@@ -95,3 +97,24 @@ def test_a_signal_during_the_first_imports_is_one_line(number: signal.Signals, c
     process.send_signal(number)
     assert process.communicate(timeout=60)[1] == f"{INTERRUPTED}\n"
     assert process.returncode == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_a_file_is_made_leaves_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """The fault campaign found it: the file was there, and the `try` that removes it had not begun."""
+
+    def made(path: Path) -> Unfinished:
+        unfinished = Unfinished(path)
+        signal.raise_signal(number)
+        return unfinished
+
+    monkeypatch.setattr(atomic, "Unfinished", made)
+    with pytest.raises(KeyboardInterrupt), unwinding():
+        atomic.write_text(tmp_path / "record.json", "{}")
+    assert [*tmp_path.rglob("*")] == []
+    monkeypatch.undo()
+    with unwinding():
+        atomic.write_text(tmp_path / "record.json", "{}")  # nothing waits any longer
+    assert (tmp_path / "record.json").read_text() == "{}"
