@@ -3,8 +3,7 @@
 `python -m benchmarks.process_scaling --model pixelcnn_pp`, on a machine with two idle cores: every process has one
 thread. The two pairs take turns of some seconds, so that what else the machine does falls on both alike, and the ratio
 is the median over rounds. Prints images per second of wall time, and per second of processor time, which other work
-disturbs less. Batches are those of the profile, or of
---batch-size images, in two slices.
+disturbs less. Batches are those of the profile, or of --batch-size images, in two slices.
 """
 
 from __future__ import annotations
